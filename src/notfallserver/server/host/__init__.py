@@ -1,0 +1,1 @@
+"""The doors to the operating system: commands, durable files, reflinks, mounts."""

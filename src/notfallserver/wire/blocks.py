@@ -1,0 +1,67 @@
+"""Blocks, their hashes, and the block index.
+
+Everything is counted in blocks of 64 KiB from the start of a disk; the last block of a disk may
+be shorter. A disk's index holds 16 bytes (BLAKE2b-128) for each block in order; 16 zero bytes say
+that the block is a hole: unused by its filesystem, or all zero.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Iterable, Iterator, List, Tuple, Union
+
+BLOCK = 65536
+HASH = 16
+HOLE = bytes(HASH)
+
+_ZERO = bytes(BLOCK)
+
+Buffer = Union[bytes, bytearray, memoryview]
+Run = Tuple[int, int]  # first block, number of blocks
+
+
+def hash_block(data: Buffer) -> bytes:
+    """The 16-byte hash of one block's content; :data:`HOLE` where it is all zero."""
+    if data == _ZERO or (len(data) < BLOCK and not any(data)):
+        return HOLE
+    return blake2b(data, digest_size=HASH).digest()
+
+
+def block_count(size: int) -> int:
+    """How many blocks a disk of ``size`` bytes has."""
+    return (size + BLOCK - 1) // BLOCK
+
+
+def block_length(number: int, size: int) -> int:
+    """How many bytes block ``number`` of a disk of ``size`` bytes has."""
+    return min(BLOCK, size - number * BLOCK)
+
+
+def runs_of(numbers: Iterable[int]) -> List[Run]:
+    """Ascending block numbers as runs of (first, count)."""
+    runs: List[Run] = []
+    first = count = 0
+    for number in numbers:
+        if count and number == first + count:
+            count += 1
+            continue
+        if count:
+            runs.append((first, count))
+        first, count = number, 1
+    if count:
+        runs.append((first, count))
+    return runs
+
+
+def split_runs(runs: Iterable[Run], most: int) -> Iterator[Run]:
+    """The same blocks in runs of at most ``most``, cut at multiples of ``most``.
+
+    Cutting at multiples keeps reads aligned, and the same blocks fall into the same batch in
+    every pass.
+    """
+    for first, count in runs:
+        end = first + count
+        while first < end:
+            step = min(end, (first // most + 1) * most) - first
+            yield first, step
+            first += step

@@ -1,0 +1,130 @@
+"""The HTTPS client of agents and targets: the server's own CA is pinned, nothing else is trusted.
+
+One :class:`Client` belongs to one thread and keeps one connection. A connection that broke is
+opened anew and the request sent once more, because every request of the protocol may be repeated
+without harm. An answer other than 2xx is raised as the :class:`NotfallError` in its body; a server
+that cannot be reached as code ``server-unreachable`` with ``retry`` set.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+from typing import Any, Dict, Mapping, Optional, Tuple
+from urllib.parse import urlsplit
+
+from notfallserver.wire.errors import NotfallError
+from notfallserver.wire.frames import FRAME_LIMIT
+
+JSON_LIMIT = 16 << 20
+"""Longest JSON answer that is read, in bytes."""
+
+
+def tls_context(ca_pem: str, cert_file: str = "", key_file: str = "") -> ssl.SSLContext:
+    """TLS that trusts only ``ca_pem`` (PEM text) and shows a client certificate if given.
+
+    The server is known by its CA, not by its name: it is reached by whatever address it has.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(cadata=ca_pem)
+    if cert_file:
+        context.load_cert_chain(cert_file, key_file)
+    return context
+
+
+class Client:
+    """One connection to one server; ``url`` is ``https://host:port``."""
+
+    def __init__(
+        self, url: str, context: ssl.SSLContext, bearer: str = "", timeout: float = 60
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "https" or not parts.hostname:
+            raise NotfallError(
+                "bad-url", f"'{url}' is no server address.", "Write it as https://HOST:PORT."
+            )
+        self._where = (parts.hostname, parts.port or 443)
+        self._context = context
+        self._bearer = bearer
+        self._timeout = timeout
+        self._connection: Optional[http.client.HTTPSConnection] = None
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def call(
+        self, method: str, path: str, body: Optional[Mapping[str, Any]] = None, timeout: float = 0
+    ) -> Dict[str, Any]:
+        """Send JSON (or nothing), read a JSON object; ``timeout`` in seconds, 0 = the default."""
+        raw = b"" if body is None else json.dumps(body).encode()
+        answer = self._exchange(method, path, raw, "application/json", timeout, JSON_LIMIT)
+        if not answer:
+            return {}
+        try:
+            read = json.loads(answer)
+        except ValueError:
+            read = None
+        if not isinstance(read, dict):
+            raise NotfallError(
+                "bad-answer", "The server's answer is not understood.", "Update both sides."
+            )
+        return read
+
+    def send(self, method: str, path: str, frame: bytes, limit: int = FRAME_LIMIT) -> bytes:
+        """Send a binary frame, read a binary answer of at most ``limit`` bytes."""
+        return self._exchange(method, path, frame, "application/octet-stream", 0, limit)
+
+    def _exchange(
+        self, method: str, path: str, body: bytes, kind: str, timeout: float, limit: int
+    ) -> bytes:
+        try:
+            status, answer = self._once(method, path, body, kind, timeout, limit)
+        except (OSError, http.client.HTTPException):
+            self.close()
+            try:
+                status, answer = self._once(method, path, body, kind, timeout, limit)
+            except (OSError, http.client.HTTPException) as error:
+                self.close()
+                raise NotfallError(
+                    "server-unreachable",
+                    f"The emergency server at {self._where[0]}:{self._where[1]} cannot be "
+                    f"reached ({error}).",
+                    "Check the network and that the server runs.",
+                    retry=True,
+                    status=503,
+                ) from None
+        if 200 <= status < 300:
+            return answer
+        try:
+            told = json.loads(answer)
+        except ValueError:
+            told = {}
+        raise NotfallError.from_json(told if isinstance(told, dict) else {}, status)
+
+    def _once(
+        self, method: str, path: str, body: bytes, kind: str, timeout: float, limit: int
+    ) -> Tuple[int, bytes]:
+        if self._connection is None:
+            self._connection = http.client.HTTPSConnection(
+                *self._where, timeout=self._timeout, context=self._context
+            )
+            self._connection.connect()
+        self._connection.sock.settimeout(timeout or self._timeout)
+        headers = {"Content-Type": kind}
+        if self._bearer:
+            headers["Authorization"] = f"Bearer {self._bearer}"
+        self._connection.request(method, path, body, headers)
+        response = self._connection.getresponse()
+        answer = response.read(limit + 1)
+        if len(answer) > limit:
+            self.close()
+            raise NotfallError(
+                "bad-answer", "The server's answer is too long.", "Update both sides."
+            )
+        return response.status, answer

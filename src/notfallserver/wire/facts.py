@@ -1,0 +1,139 @@
+"""What a machine tells about itself: hardware, disks, partitions, networks.
+
+The agent reports a :class:`Machine` with each replication, a target reports one when it registers;
+the server keeps it in each version's manifest. Everything read from the network is checked here:
+unknown fields are ignored, strings and lists are bounded, numbers are non-negative.
+Sizes and starts are in bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Dict, List, Mapping, Optional, Type, TypeVar
+
+from notfallserver.wire.errors import NotfallError
+
+TEXT_LIMIT = 512
+LIST_LIMIT = 512
+
+T = TypeVar("T")
+
+
+def _bad(what: str) -> NotfallError:
+    return NotfallError(
+        "bad-facts",
+        f"The description of the machine is broken: {what}.",
+        "Update agent and server to the same version.",
+    )
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One partition, or (number 0) a filesystem directly on the disk."""
+
+    number: int
+    start: int
+    size: int
+    kind: str = ""  # MBR type (0x83) or GPT type GUID
+    filesystem: str = ""  # ext4, vfat, swap, ...; empty when unknown
+    uuid: str = ""  # of the filesystem
+    label: str = ""
+    part_uuid: str = ""
+    mountpoint: str = ""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """One whole disk, in the order in which the machine counts them."""
+
+    name: str  # vda, sda, nvme0n1
+    size: int
+    sector: int = 512  # logical sector size
+    serial: str = ""
+    model: str = ""
+    driver: str = ""  # virtio_blk, ahci, nvme, ...
+    table: str = ""  # dos, gpt or empty
+    partitions: List[Partition] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Nic:
+    """One network card with the addresses it has now."""
+
+    name: str
+    mac: str
+    driver: str = ""
+    addresses: List[str] = field(default_factory=list)  # with prefix length, IPv4 and IPv6
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A whole machine."""
+
+    hostname: str
+    system: str = ""  # PRETTY_NAME of os-release
+    kernel: str = ""
+    firmware: str = "bios"  # bios or uefi
+    smbios_uuid: str = ""
+    smbios_serial: str = ""
+    vendor: str = ""
+    product: str = ""
+    cpus: int = 1
+    memory: int = 0  # bytes
+    gateway: str = ""
+    disks: List[Disk] = field(default_factory=list)
+    nics: List[Nic] = field(default_factory=list)
+
+    def to_json(self) -> Dict[str, Any]:
+        return asdict(self)
+
+    def addresses(self) -> List[str]:
+        """All addresses without prefix length, link-local ones left out."""
+        plain = [one.split("/")[0] for nic in self.nics for one in nic.addresses]
+        return [one for one in plain if not one.lower().startswith("fe80:")]
+
+
+def _read(kind: Type[T], body: Any, nested: Optional[Mapping[str, Any]] = None) -> T:
+    if not isinstance(body, Mapping):
+        raise _bad(f"{kind.__name__.lower()} is not an object")
+    values: Dict[str, Any] = {}
+    for one in fields(kind):  # type: ignore[arg-type]
+        if one.name not in body:
+            continue
+        value = body[one.name]
+        if nested and one.name in nested:
+            if not isinstance(value, list) or len(value) > LIST_LIMIT:
+                raise _bad(f"{one.name} is not a list, or too long")
+            values[one.name] = [nested[one.name](item) for item in value]
+        elif one.type in ("int", int):
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
+                raise _bad(f"{one.name} is not a whole number")
+            values[one.name] = value
+        else:
+            values[one.name] = _text(value)
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise _bad(str(error)) from None
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > TEXT_LIMIT or "\0" in value:
+        raise _bad("a text is missing or too long")
+    return value
+
+
+def _read_disk(body: Any) -> Disk:
+    return _read(Disk, body, {"partitions": lambda item: _read(Partition, item)})
+
+
+def _read_nic(body: Any) -> Nic:
+    return _read(Nic, body, {"addresses": _text})
+
+
+def read_machine(body: Any) -> Machine:
+    """Check and read what came over the network."""
+    machine = _read(Machine, body, {"disks": _read_disk, "nics": _read_nic})
+    if machine.firmware not in ("bios", "uefi"):
+        raise _bad("firmware is neither bios nor uefi")
+    return machine
