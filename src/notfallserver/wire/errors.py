@@ -37,7 +37,7 @@ class NotfallError(Exception):
         }
 
     @classmethod
-    def from_json(cls, body: Mapping[str, Any], status: int) -> "NotfallError":
+    def from_json(cls, body: Mapping[str, Any], status: int) -> NotfallError:
         """Read an error answer; fields of the wrong type are replaced, never trusted."""
         return cls(
             code=str(body.get("code", "unknown")),

@@ -29,6 +29,8 @@ try:
 except ImportError:
     _zstd = None
 
+_UNPACK_ERRORS = (zlib.error, MemoryError) + ((_zstd.ZstdError,) if _zstd is not None else ())
+
 HEADER = struct.Struct(">4sHBxII")
 ENTRY = struct.Struct(f">Q{HASH}s")
 NUMBER = struct.Struct(">Q")
@@ -102,7 +104,7 @@ def _unpack(codec: int, packed: Buffer, length: int) -> bytes:
             )
         else:
             raise bad_frame(f"codec {codec} is not known here")
-    except (zlib.error, MemoryError, *([_zstd.ZstdError] if _zstd else [])) as error:
+    except _UNPACK_ERRORS as error:
         raise bad_frame(f"its content cannot be unpacked ({error})") from None
     if len(plain) != length:
         raise bad_frame("its content has another length than it says")

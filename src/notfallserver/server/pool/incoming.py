@@ -1,0 +1,300 @@
+"""The unfinished version: what a replication writes into until it is sealed.
+
+Write order: a block's index entry becomes UNKNOWN, the content is written, the entry becomes the
+hash. Sealing: no entry is UNKNOWN; contents and indices are synced; the manifest is written; the
+directory is synced and renamed to its place among the versions. Until that rename the last version
+is all there is. A killed server finds the work in ``incoming/`` and a run can continue in it; after a
+restart of the machine it is dropped, because the order in which pages reached the disk is unknown.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from notfallserver.server.host.clone import clone_file, punch_hole
+from notfallserver.server.host.files import (
+    discard_tree,
+    read_json,
+    rename_durably,
+    replace_json,
+    sync_path,
+)
+from notfallserver.server.pool import layout
+from notfallserver.server.pool.index import UNKNOWN, Index, fit_index, hash_index, make_index
+from notfallserver.server.pool.version import DiskImage, Manifest, Version, read_version
+from notfallserver.wire.blocks import BLOCK, HOLE, Buffer, Run, block_length, hash_block
+from notfallserver.wire.errors import NotfallError
+from notfallserver.wire.frames import Offer, bad_frame, read_blocks
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def utc_now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What reached the unfinished version so far, in bytes of content."""
+
+    received: int = 0
+    punched: int = 0
+
+
+class _OpenDisk:
+    """One disk's image and index, open for writing."""
+
+    def __init__(self, directory: Path, index: int, size: int) -> None:
+        self.index = index
+        self.size = size
+        self.raw = os.open(directory / layout.raw_name(index), os.O_RDWR)
+        self.idx = Index(directory / layout.idx_name(index), write=True)
+
+    def close(self) -> None:
+        self.idx.close()
+        os.close(self.raw)
+
+    def check(self, number: int) -> int:
+        if number >= self.idx.blocks:
+            raise bad_frame(f"block {number} lies behind the end of disk {self.index}")
+        return number
+
+    def punch(self, first: int, count: int) -> None:
+        length = min(count * BLOCK, self.size - first * BLOCK)
+        self.idx.fill(first, count, UNKNOWN)
+        punch_hole(self.raw, first * BLOCK, length)
+        self.idx.fill(first, count, HOLE)
+
+    def store(self, entries: Offer, payload: Buffer) -> None:
+        """Write contents; neighbouring blocks go to the disk in one call."""
+        view = memoryview(payload)
+        at = done = 0
+        while done < len(entries):
+            first = entries[done][0]
+            count = 1
+            while done + count < len(entries) and entries[done + count][0] == first + count:
+                count += 1
+            length = min(count * BLOCK, self.size - first * BLOCK)
+            self.idx.fill(first, count, UNKNOWN)
+            written = 0
+            while written < length:
+                part = view[at + written : at + length]
+                written += os.pwrite(self.raw, part, first * BLOCK + written)
+            for number, digest in entries[done : done + count]:
+                self.idx[number] = digest
+            at += length
+            done += count
+
+
+class Incoming:
+    """An unfinished version, open. Thread-safe between different blocks."""
+
+    def __init__(self, paths: layout.PrimaryPaths, record: dict[str, Any]) -> None:
+        self.run: str = record["run"]
+        self.base: str = record["base"]
+        self.resumed = False
+        self._paths = paths
+        self._record = record
+        self._lock = threading.Lock()
+        self._busy = 0
+        self._idle = threading.Condition(self._lock)
+        self.counts = Counts()
+        self._disks = [
+            _OpenDisk(paths.incoming, index, size) for index, size in enumerate(record["sizes"])
+        ]
+
+    # -- opening ---------------------------------------------------------------------------------
+
+    @classmethod
+    def open_or_make(
+        cls, paths: layout.PrimaryPaths, run: str, sizes: Sequence[int], base: Version | None
+    ) -> Incoming:
+        """Continue what is unfinished if it fits (same machine boot, base and sizes), or start."""
+        found = cls._find(paths)
+        stamp = base.stamp if base else ""
+        if found and found["sizes"] == list(sizes) and found["base"] == stamp:
+            found["run"] = run
+            replace_json(paths.incoming / layout.RUN, found)
+            resumed = cls(paths, found)
+            resumed.resumed = True
+            return resumed
+        drop_incoming(paths)
+        record = {
+            "run": run,
+            "base": stamp,
+            "boot": BOOT_ID.read_text().strip(),
+            "sizes": list(sizes),
+            "started_at": utc_now(),
+        }
+        unfinished = paths.root / "incoming.new"
+        discard_tree(unfinished)
+        unfinished.mkdir(parents=True)
+        for index, size in enumerate(sizes):
+            _start_disk(unfinished, index, size, base)
+        replace_json(unfinished / layout.RUN, record)
+        rename_durably(unfinished, paths.incoming)
+        return cls(paths, record)
+
+    @staticmethod
+    def _find(paths: layout.PrimaryPaths) -> dict[str, Any] | None:
+        try:
+            record = read_json(paths.incoming / layout.RUN)
+        except (FileNotFoundError, NotfallError):
+            return None
+        return record if record.get("boot") == BOOT_ID.read_text().strip() else None
+
+    def close(self) -> None:
+        """Let go of the files once no request writes any more; the work stays where it is."""
+        with self._idle:
+            self._idle.wait_for(lambda: self._busy == 0, timeout=60)
+            for disk in self._disks:
+                disk.close()
+            self._disks = []
+
+    # -- receiving -------------------------------------------------------------------------------
+
+    def __enter__(self) -> Incoming:
+        """Within the block the files stay open, even when another request closes the run."""
+        with self._lock:
+            if not self._disks:
+                raise _over()
+            self._busy += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._idle:
+            self._busy -= 1
+            self._idle.notify_all()
+
+    def _disk(self, index: int) -> _OpenDisk:
+        if index >= len(self._disks):
+            raise bad_frame(f"there is no disk {index}")
+        return self._disks[index]
+
+    def offer(self, index: int, entries: Offer) -> bytes:
+        """Which of the offered blocks are wanted, as a bitmap; zero blocks become holes here."""
+        disk = self._disk(index)
+        wanted = bytearray((len(entries) + 7) // 8)
+        for place, (number, digest) in enumerate(entries):
+            if disk.idx[disk.check(number)] == digest:
+                continue
+            if digest == HOLE:
+                disk.punch(number, 1)
+            elif digest == UNKNOWN:
+                raise bad_frame("a hash is not allowed")
+            else:
+                wanted[place >> 3] |= 0x80 >> (place & 7)
+        return bytes(wanted)
+
+    def receive(self, frame: bytes) -> None:
+        """Check the contents of a frame against their hashes, then store them."""
+        index = int.from_bytes(frame[4:6], "big")
+        disk = self._disk(index)
+        last = disk.idx.blocks - 1
+        blocks = read_blocks(frame, last, block_length(last, disk.size))
+        view = memoryview(blocks.payload)
+        at = 0
+        for number, digest in blocks.entries:
+            length = block_length(disk.check(number), disk.size)
+            if hash_block(view[at : at + length]) != digest or digest == HOLE:
+                raise bad_frame(f"block {number} of disk {index} does not match its hash")
+            at += length
+        disk.store(blocks.entries, blocks.payload)
+        with self._lock:
+            self.counts = replace(self.counts, received=self.counts.received + at)
+
+    def punch(self, index: int, runs: Sequence[Run]) -> None:
+        """Blocks that their filesystem doesn't use any more become holes."""
+        disk = self._disk(index)
+        for first, count in runs:
+            if count < 1 or first + count > disk.idx.blocks:
+                raise bad_frame(f"holes lie behind the end of disk {index}")
+            self._punch_used(disk, first, count)
+
+    def _punch_used(self, disk: _OpenDisk, first: int, count: int) -> None:
+        """Punch only where something is: holes of a hole would cost time on a big empty disk."""
+        step = 4096
+        for start in range(first, first + count, step):
+            most = min(step, first + count - start)
+            if any(disk.idx.slice(start, most)):
+                disk.punch(start, most)
+                with self._lock:
+                    self.counts = replace(self.counts, punched=self.counts.punched + most * BLOCK)
+
+    # -- sealing ---------------------------------------------------------------------------------
+
+    def seal(self, manifest: Manifest) -> Version:
+        """Make it a version. ``manifest.disks`` is filled in here."""
+        with self._idle:
+            self._idle.wait_for(lambda: self._busy == 0, timeout=60)
+            disks, self._disks = self._disks, []
+        if not disks:
+            raise _over()
+        images = []
+        try:
+            for disk in disks:
+                if not disk.idx.known():
+                    raise NotfallError(
+                        "incomplete", "Blocks of this run are missing.", "Run it again.", retry=True
+                    )
+                os.fsync(disk.raw)
+                disk.idx.sync()
+                digest = hash_index(self._paths.incoming / layout.idx_name(disk.index))
+                images.append(DiskImage(disk.index, disk.size, disk.idx.used(), digest))
+        finally:
+            for disk in disks:
+                disk.close()
+        sealed = replace(manifest, disks=tuple(images), sealed_at=utc_now())
+        return seal_directory(self._paths, sealed)
+
+    @property
+    def started_at(self) -> str:
+        return str(self._record["started_at"])
+
+
+def seal_directory(paths: layout.PrimaryPaths, manifest: Manifest) -> Version:
+    """The last steps for a complete ``incoming/``: manifest, then the name."""
+    (paths.incoming / layout.RUN).unlink(missing_ok=True)
+    replace_json(paths.incoming / layout.MANIFEST, manifest.to_json())
+    sync_path(paths.incoming)
+    final = paths.versions / manifest.stamp
+    if final.exists():
+        raise NotfallError("version-exists", f"A version {manifest.stamp} exists already.")
+    rename_durably(paths.incoming, final)
+    return read_version(final)
+
+
+def drop_incoming(paths: layout.PrimaryPaths) -> None:
+    discard_tree(paths.incoming)
+
+
+def _start_disk(directory: Path, index: int, size: int, base: Version | None) -> None:
+    """A clone of the base's disk, or an empty one; a grown disk goes on with holes."""
+    raw, idx = directory / layout.raw_name(index), directory / layout.idx_name(index)
+    known = {one.index: one for one in base.manifest.disks} if base else {}
+    if base is None or index not in known:
+        with raw.open("xb") as stream:
+            stream.truncate(size)
+        make_index(idx, size)
+        return
+    clone_file(base.raw(index), raw)
+    clone_file(base.idx(index), idx)
+    if known[index].size != size:
+        os.truncate(raw, size)
+        fit_index(idx, size)
+        with Index(idx, write=True) as opened:
+            edge = min(known[index].size, size) // BLOCK
+            if edge < opened.blocks:  # the old last block may have been short
+                opened[edge] = UNKNOWN
+
+
+def _over() -> NotfallError:
+    return NotfallError(
+        "run-over", "This run was ended.", "Start the replication again.", retry=True, status=409
+    )

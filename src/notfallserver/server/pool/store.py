@@ -1,0 +1,245 @@
+"""The pool as a whole: primaries, their versions, and clones made from them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from shutil import disk_usage
+from typing import Any
+
+from notfallserver.server.host.clone import clone_file
+from notfallserver.server.host.files import (
+    discard_tree,
+    read_json,
+    rename_durably,
+    replace_json,
+    sweep_discarded,
+)
+from notfallserver.server.pool import layout
+from notfallserver.server.pool.incoming import Incoming, drop_incoming
+from notfallserver.server.pool.version import Version, read_version
+from notfallserver.wire.errors import NotfallError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Clones:
+    """Writable clones of all disks of a version, in ``directory``, described by its seal."""
+
+    directory: Path
+    disks: tuple[Path, ...]
+    record: dict[str, Any]
+
+    @property
+    def version(self) -> str:
+        return str(self.record["version"])
+
+
+class PrimaryStore:
+    """All that the pool holds of one primary."""
+
+    def __init__(self, paths: layout.PrimaryPaths) -> None:
+        self.paths = paths
+        self.uuid = paths.root.name
+
+    def describe(self, name: str) -> None:
+        """Keep what a rebuilt catalogue needs to know."""
+        replace_json(self.paths.record, {"uuid": self.uuid, "name": name})
+
+    # -- versions --------------------------------------------------------------------------------
+
+    def versions(self) -> list[Version]:
+        """All sealed versions, newest first; a damaged one is left out and logged."""
+        found = []
+        for manifest in sorted(self.paths.versions.glob(f"*/{layout.MANIFEST}"), reverse=True):
+            if manifest.parent.suffix == ".discarded":
+                continue
+            try:
+                found.append(read_version(manifest.parent))
+            except (NotfallError, KeyError, TypeError):
+                log.exception("version %s is damaged", manifest.parent)
+        return found
+
+    def newest(self) -> Version | None:
+        return next(iter(self.versions()), None)
+
+    def version(self, stamp: str) -> Version:
+        path = self.paths.versions / layout.check_stamp(stamp)
+        if not (path / layout.MANIFEST).exists():
+            raise NotfallError(
+                "unknown-version",
+                f"There is no version {stamp} of this primary.",
+                "List the versions and take one from there.",
+                status=404,
+            )
+        return read_version(path)
+
+    def need_newest(self) -> Version:
+        version = self.newest()
+        if version is None:
+            raise NotfallError(
+                "no-version",
+                "There is no complete copy of this primary yet.",
+                "Run a replication first.",
+                status=409,
+            )
+        return version
+
+    def fresh_stamp(self) -> str:
+        """A name for a version made now, later than all there are even if the clock went back."""
+        stamp = layout.make_stamp(datetime.now(timezone.utc))
+        newest = max((one.name for one in self.paths.versions.iterdir()), default="")
+        if stamp <= newest[: len(stamp)]:
+            later = layout.stamp_time(newest[: len(stamp)]).timestamp() + 0.001
+            stamp = layout.make_stamp(datetime.fromtimestamp(later, timezone.utc))
+        return stamp
+
+    def remove_version(self, stamp: str) -> None:
+        discard_tree(self.version(stamp).path)
+
+    def open_incoming(self, run: str, sizes: Sequence[int]) -> Incoming:
+        return Incoming.open_or_make(self.paths, run, sizes, self.newest())
+
+    def drop_incoming(self) -> None:
+        drop_incoming(self.paths)
+
+    # -- prepared image --------------------------------------------------------------------------
+
+    def prepared(self, stamp: str) -> Clones | None:
+        return _read_clones(self.paths.prepared / stamp, layout.PREPARED)
+
+    def newest_prepared(self) -> Clones | None:
+        for path in sorted(self.paths.prepared.iterdir(), reverse=True):
+            if path.suffix != ".discarded" and (found := _read_clones(path, layout.PREPARED)):
+                return found
+        return None
+
+    @contextmanager
+    def preparing(self, version: Version) -> Iterator[Clones]:
+        """Clones to adapt; sealed as the prepared image by :meth:`seal_prepared`, else removed."""
+        directory = self.paths.prepared / version.stamp
+        discard_tree(directory)
+        directory.mkdir(parents=True)
+        try:
+            yield Clones(directory, _clone_disks(version, directory), {"version": version.stamp})
+        finally:
+            if not (directory / layout.PREPARED).exists():
+                discard_tree(directory)
+
+    def seal_prepared(self, clones: Clones, record: dict[str, Any]) -> None:
+        """From now on this is the prepared image; older ones are removed."""
+        replace_json(clones.directory / layout.PREPARED, {**clones.record, **record})
+        for old in self.paths.prepared.iterdir():
+            if old != clones.directory and old.suffix != ".discarded":
+                discard_tree(old)
+
+    # -- stand-in --------------------------------------------------------------------------------
+
+    def standin(self) -> Clones | None:
+        return _read_clones(self.paths.standin, layout.STANDIN)
+
+    def make_standin(self, prepared: Clones, record: dict[str, Any]) -> Clones:
+        """Clone the prepared image to the stand-in's disks; an existing stand-in is kept."""
+        if (existing := self.standin()) is not None:
+            return existing
+        unfinished = self.paths.root / "standin.new"
+        discard_tree(unfinished)
+        unfinished.mkdir()
+        for disk in prepared.disks:
+            clone_file(disk, unfinished / disk.name)
+        replace_json(unfinished / layout.STANDIN, {"version": prepared.version, **record})
+        discard_tree(self.paths.standin)
+        rename_durably(unfinished, self.paths.standin)
+        return Clones(
+            self.paths.standin,
+            tuple(self.paths.standin / disk.name for disk in prepared.disks),
+            read_json(self.paths.standin / layout.STANDIN),
+        )
+
+    def retire_standin(self) -> None:
+        discard_tree(self.paths.standin)
+
+    # -- other clones ----------------------------------------------------------------------------
+
+    @contextmanager
+    def working_clones(self, version: Version, purpose: str) -> Iterator[Clones]:
+        """Clones for a short use (looking at files, a proof); gone afterwards."""
+        directory = self.paths.work / purpose
+        discard_tree(directory)
+        directory.mkdir(parents=True)
+        try:
+            yield Clones(directory, _clone_disks(version, directory), {"version": version.stamp})
+        finally:
+            discard_tree(directory)
+
+    def sweep(self) -> None:
+        """Remove what a crash left: half-removed and half-made directories."""
+        for parent in (self.paths.root, self.paths.versions, self.paths.prepared, self.paths.work):
+            if parent.exists():
+                sweep_discarded(parent)
+        for name in ("incoming.new", "standin.new"):
+            discard_tree(self.paths.root / name)
+
+
+class Pool:
+    """The directory of all primaries."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def primary(self, uuid: str) -> PrimaryStore:
+        paths = layout.PrimaryPaths.of(self.root, uuid)
+        if not paths.root.is_dir():
+            raise NotfallError(
+                "unknown-primary", "The pool does not know this primary.", status=404
+            )
+        return PrimaryStore(paths)
+
+    def add_primary(self, uuid: str, name: str) -> PrimaryStore:
+        paths = layout.PrimaryPaths.of(self.root, uuid)
+        paths.make()
+        store = PrimaryStore(paths)
+        store.describe(name)
+        return store
+
+    def remove_primary(self, uuid: str) -> None:
+        discard_tree(layout.PrimaryPaths.of(self.root, uuid).root)
+
+    def primaries(self) -> list[tuple[str, str]]:
+        """(uuid, name) of all primaries in the pool: what a lost catalogue is rebuilt from."""
+        found = []
+        for record in sorted(self.root.glob(f"*/{layout.PRIMARY}")):
+            body = read_json(record)
+            found.append((str(body["uuid"]), str(body["name"])))
+        return found
+
+    def free(self) -> tuple[int, int]:
+        """Free and whole size of the pool's filesystem, in bytes."""
+        usage = disk_usage(self.root)
+        return usage.free, usage.total
+
+    def sweep(self) -> None:
+        sweep_discarded(self.root)
+        for uuid, _ in self.primaries():
+            self.primary(uuid).sweep()
+
+
+def _clone_disks(version: Version, directory: Path) -> tuple[Path, ...]:
+    disks = []
+    for disk in version.manifest.disks:
+        target = directory / layout.raw_name(disk.index)
+        clone_file(version.raw(disk.index), target)
+        disks.append(target)
+    return tuple(disks)
+
+
+def _read_clones(directory: Path, seal: str) -> Clones | None:
+    if not (directory / seal).exists():
+        return None
+    disks = sorted(directory.glob("disk*.raw"), key=lambda path: int(path.stem[4:]))
+    return Clones(directory, tuple(disks), read_json(directory / seal))

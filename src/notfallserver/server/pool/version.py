@@ -1,0 +1,114 @@
+"""A version: one complete, immutable point in time of all disks of a primary.
+
+A version exists when its directory stands under ``versions/`` with a manifest; the manifest is
+written last, before the directory gets its final name. Nothing in it is changed afterwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from notfallserver.server.host.files import read_json
+from notfallserver.server.pool import layout
+from notfallserver.server.pool.index import Index, hash_index
+from notfallserver.wire.blocks import BLOCK, hash_block
+from notfallserver.wire.errors import NotfallError
+from notfallserver.wire.facts import Machine, read_machine
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class DiskImage:
+    """One disk of a version; ``size`` in bytes, ``used`` in blocks, ``index_hash`` BLAKE2b-256."""
+
+    index: int
+    size: int
+    used: int
+    index_hash: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a version tells of itself. Times are ISO 8601 in UTC, sizes in bytes."""
+
+    primary: str
+    name: str
+    stamp: str
+    kind: str  # replication or capture
+    consistency: str  # filesystem or crash
+    base: str
+    machine: Machine
+    disks: tuple[DiskImage, ...]
+    started_at: str
+    sealed_at: str
+    freeze_ms: float = 0
+    passes: int = 0
+    bytes_read: int = 0
+    bytes_sent: int = 0
+    bytes_changed: int = 0
+    read_all: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, body: dict[str, Any]) -> Manifest:
+        known = dict(body)
+        if known.pop("format", None) != FORMAT:
+            raise NotfallError(
+                "unknown-format",
+                "This version was written by a newer server.",
+                "Update this server.",
+            )
+        known["machine"] = read_machine(known["machine"])
+        known["disks"] = tuple(DiskImage(**one) for one in known["disks"])
+        return cls(**known)
+
+
+@dataclass(frozen=True)
+class Version:
+    """A sealed version in the pool."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def stamp(self) -> str:
+        return self.manifest.stamp
+
+    def raw(self, index: int) -> Path:
+        return self.path / layout.raw_name(index)
+
+    def idx(self, index: int) -> Path:
+        return self.path / layout.idx_name(index)
+
+    @property
+    def bytes_used(self) -> int:
+        return sum(one.used for one in self.manifest.disks) * BLOCK
+
+
+def read_version(path: Path) -> Version:
+    return Version(path, Manifest.from_json(read_json(path / layout.MANIFEST)))
+
+
+def check_version(version: Version) -> list[str]:
+    """Read the whole version and compare it with its index; returns what is wrong, in words."""
+    wrong = []
+    for disk in version.manifest.disks:
+        if hash_index(version.idx(disk.index)) != disk.index_hash:
+            wrong.append(f"disk {disk.index}: the block index is damaged")
+            continue
+        wrong += _check_blocks(version, disk)
+    return wrong
+
+
+def _check_blocks(version: Version, disk: DiskImage) -> list[str]:
+    bad = 0
+    with Index(version.idx(disk.index)) as index, version.raw(disk.index).open("rb") as raw:
+        for number in range(index.blocks):
+            raw.seek(number * BLOCK)
+            bad += hash_block(raw.read(min(BLOCK, disk.size - number * BLOCK))) != index[number]
+    return [f"disk {disk.index}: {bad} blocks differ from the index"] if bad else []
