@@ -1,0 +1,186 @@
+"""Virtual hardware that fits a primary's image. Pure.
+
+The hardware is adapted first, the image second: firmware, MAC addresses, SMBIOS identity, sector
+size and number of disks stay; controller and network card are the ones whose driver the image
+already uses, where QEMU has them. What then still differs is named by the ``linux_driver`` of each
+disk and card in the result, for the adaptation of the image.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from uuid import UUID
+
+from notfallserver.server.vm.spec import (
+    Accelerator,
+    Controller,
+    NicModel,
+    Smbios,
+    Uefi,
+    VmDisk,
+    VmNic,
+    VmSpec,
+)
+from notfallserver.wire.errors import NotfallError
+from notfallserver.wire.facts import Disk, Machine, Nic
+
+_CONTROLLERS = {
+    "virtio_blk": Controller.VIRTIO,
+    "virtio_scsi": Controller.SCSI,
+    "nvme": Controller.NVME,
+    "ahci": Controller.SATA,
+    "ata_piix": Controller.IDE,
+    "vmw_pvscsi": Controller.PVSCSI,
+    "mptsas": Controller.MPTSAS,
+}
+_CARDS = {
+    "virtio_net": NicModel.VIRTIO,
+    "e1000e": NicModel.E1000E,
+    "e1000": NicModel.E1000,
+    "8139cp": NicModel.RTL8139,
+    "8139too": NicModel.RTL8139,
+    "vmxnet3": NicModel.VMXNET3,
+}
+_VIRTUAL = {"bridge", "bonding", "dummy", "macvlan", "team", "tun", "veth", "vlan", "wireguard"}
+_IDE_LIMIT = 4
+_ESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
+_STEP = 64 << 20
+_DEFAULT_MEMORY = 2 << 30
+
+
+def fit(
+    machine: Machine,
+    images: Sequence[Path],
+    *,
+    name: str,
+    bridge: str,
+    accelerator: Accelerator,
+    uefi: Uefi | None = None,
+    cpu_limit: int,
+    memory_limit: int,
+    cpu: str = "",
+    serial_log: Path | None = None,
+    autostart: bool = False,
+) -> VmSpec:
+    """The stand-in of ``machine`` on ``images`` (one raw file for each of its disks, in order).
+
+    ``memory_limit`` in bytes and ``cpu_limit`` are what the host gives away at most. ``uefi``
+    (see ``find_uefi``) must be given for a machine that boots by UEFI and is ignored otherwise.
+    """
+    if len(images) != len(machine.disks):
+        raise NotfallError(
+            "disks-differ",
+            f"The version has {len(images)} images, the machine {len(machine.disks)} disks.",
+            "Replicate the primary again.",
+        )
+    if machine.firmware == "uefi" and uefi is None:
+        raise NotfallError(
+            "no-uefi-firmware",
+            "The machine boots by UEFI, and no firmware was given.",
+            "Install the package 'ovmf'.",
+        )
+    ide = sum(disk.driver == "ata_piix" for disk in machine.disks) <= _IDE_LIMIT
+    controllers = [_controller(disk, ide) for disk in machine.disks]
+    first = _boot_disk(machine)
+    return VmSpec(
+        name=name,
+        title=_plain(machine.hostname),
+        memory=_memory(machine.memory, memory_limit),
+        cpus=max(1, min(machine.cpus, cpu_limit)),
+        disks=tuple(
+            VmDisk(
+                path=image,
+                controller=controller,
+                serial=re.sub(r"[^A-Za-z0-9_.+-]", "", disk.serial),
+                boot=_boot_place(index, first),
+                sector=disk.sector,
+            )
+            for index, (disk, image, controller) in enumerate(
+                zip(machine.disks, images, controllers, strict=True)
+            )
+        ),
+        nics=tuple(
+            VmNic(nic.mac.lower(), bridge, _CARDS.get(nic.driver, NicModel.E1000E))
+            for nic in real_cards(machine)
+        ),
+        accelerator=accelerator,
+        cpu=cpu,
+        # IDE exists only in the older chipset.
+        chipset="pc" if Controller.IDE in controllers else "q35",
+        uefi=uefi if machine.firmware == "uefi" else None,
+        smbios=Smbios(
+            uuid=_uuid(machine.smbios_uuid),
+            serial=_plain(machine.smbios_serial),
+            manufacturer=_plain(machine.vendor),
+            product=_plain(machine.product),
+        ),
+        serial_log=serial_log,
+        vnc=True,
+        autostart=autostart,
+    )
+
+
+def real_cards(machine: Machine) -> list[Nic]:
+    """Cards with a MAC address of their own; bridges, bonds and tunnels lie on top of those."""
+    cards: dict[str, Nic] = {}
+    for nic in machine.nics:
+        mac = nic.mac.lower()
+        if nic.driver in _VIRTUAL or not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", mac):
+            continue
+        if int(mac[:2], 16) & 1 or mac == "00:00:00:00:00:00":
+            continue
+        cards.setdefault(mac, nic)
+    return list(cards.values())
+
+
+def _controller(disk: Disk, ide: bool) -> Controller:
+    """AHCI where the original's controller isn't emulated: every kernel has its driver.
+
+    AHCI and IDE disks always have sectors of 512 bytes; others need a controller that can more.
+    """
+    fitting = _CONTROLLERS.get(disk.driver, Controller.SATA)
+    if fitting is Controller.IDE and not ide:
+        fitting = Controller.SATA
+    if disk.sector != 512 and fitting in (Controller.SATA, Controller.IDE):
+        return Controller.SCSI
+    return fitting
+
+
+def _boot_disk(machine: Machine) -> int:
+    """The disk the firmware must start from; the first one when nothing tells."""
+    for index, disk in enumerate(machine.disks):
+        mounts = {one.mountpoint for one in disk.partitions}
+        kinds = {one.kind.lower() for one in disk.partitions}
+        if machine.firmware == "uefi" and (mounts & {"/boot/efi", "/efi"} or _ESP in kinds):
+            return index
+    for wanted in ("/boot", "/"):
+        for index, disk in enumerate(machine.disks):
+            if any(one.mountpoint == wanted for one in disk.partitions):
+                return index
+    return 0
+
+
+def _boot_place(index: int, first: int) -> int:
+    if index == first:
+        return 1
+    return index + 2 if index < first else index + 1
+
+
+def _memory(wanted: int, limit: int) -> int:
+    """Rounded up: a kernel reports a little less than the machine has."""
+    whole = -(-(wanted or _DEFAULT_MEMORY) // _STEP) * _STEP
+    return max(_STEP, min(whole, limit // _STEP * _STEP))
+
+
+def _plain(text: str) -> str:
+    """What may stand in XML and in SMBIOS."""
+    return "".join(one for one in text if " " <= one <= "~").strip()
+
+
+def _uuid(text: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError:
+        return ""
