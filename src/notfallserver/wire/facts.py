@@ -81,6 +81,7 @@ class Machine:
     cpus: int = 1
     memory: int = 0  # bytes
     gateway: str = ""
+    ports: List[int] = field(default_factory=list)  # TCP ports that the machine serves
     disks: List[Disk] = field(default_factory=list)
     nics: List[Nic] = field(default_factory=list)
 
@@ -123,6 +124,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _port(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 65536:
+        raise _bad("a port is no port number")
+    return value
+
+
 def _read_disk(body: Any) -> Disk:
     return _read(Disk, body, {"partitions": lambda item: _read(Partition, item)})
 
@@ -133,7 +140,7 @@ def _read_nic(body: Any) -> Nic:
 
 def read_machine(body: Any) -> Machine:
     """Check and read what came over the network."""
-    machine = _read(Machine, body, {"disks": _read_disk, "nics": _read_nic})
+    machine = _read(Machine, body, {"disks": _read_disk, "nics": _read_nic, "ports": _port})
     if machine.firmware not in ("bios", "uefi"):
         raise _bad("firmware is neither bios nor uefi")
     return machine

@@ -1,0 +1,49 @@
+# All set-up happens here: `make demo` and `make test` work on a fresh Debian 12 machine as root.
+SHELL := /bin/bash
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+STAMP := $(VENV)/.ready
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: help demo run test test-unit check format bench setup clean
+
+help: ## Show what can be made
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(STAMP) ## Install Debian packages and the virtual environment
+
+$(STAMP): pyproject.toml packaging/debian-packages.txt packaging/install-packages
+	$(SUDO) packaging/install-packages
+	[ -x $(PYTHON) ] || /usr/bin/python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --upgrade pip setuptools wheel
+	$(PYTHON) -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: $(STAMP) ## The whole cycle on a real guest, unattended (KEEP=1 leaves the server running)
+	PYTHONPATH=lab $(PYTHON) -m notfall_lab.demo $(if $(KEEP),--keep)
+
+run: $(STAMP) ## Set up and run a server on this machine with its data below build/server
+	NOTFALL_CONFIG=build/server/notfall.toml $(VENV)/bin/notfall server init --data-dir build/server
+	NOTFALL_CONFIG=build/server/notfall.toml $(VENV)/bin/notfall server run
+
+check: $(STAMP) ## Format, lint, types, import layers
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(PYTHON) -m pytest -q tests/unit/test_layers.py
+
+test: check ## All tests: unit, integration, end to end with real guests
+	PYTHONPATH=lab $(PYTHON) -m pytest
+
+test-unit: $(STAMP) ## Only the tests that need neither root nor a guest
+	PYTHONPATH=lab $(PYTHON) -m pytest tests/unit
+
+format: $(STAMP) ## Format the sources
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+bench: $(STAMP) ## Measure against the peers; writes bench/results.json
+	PYTHONPATH=lab $(PYTHON) bench/run.py
+
+clean: ## Remove what was built here (the lab's cache stays)
+	rm -rf build dist $(VENV) .mypy_cache .ruff_cache .pytest_cache

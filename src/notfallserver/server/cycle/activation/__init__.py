@@ -1,0 +1,1 @@
+"""Activation: from a prepared image to a running stand-in."""

@@ -1,0 +1,1 @@
+"""Emergency operation: the stand-in is captured as versions."""

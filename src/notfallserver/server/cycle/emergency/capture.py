@@ -1,0 +1,120 @@
+"""Capturing a running stand-in as a version: pause, reflink, resume.
+
+The pause holds only the clones, so it is short whatever the image's size. What changed since the
+last version is read from the extent maps; only those blocks are hashed, after the resume.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from notfallserver.server.host.clone import clone_file, differing_blocks
+from notfallserver.server.host.files import discard_tree, sync_path
+from notfallserver.server.pool import layout
+from notfallserver.server.pool.incoming import seal_directory, utc_now
+from notfallserver.server.pool.index import Index, fit_index, hash_index, make_index
+from notfallserver.server.pool.store import Clones, PrimaryStore
+from notfallserver.server.pool.version import DiskImage, Manifest, Version
+from notfallserver.wire.blocks import BLOCK, block_length, hash_block
+
+log = logging.getLogger(__name__)
+
+READ_BLOCKS = 64
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A version made of the stand-in; ``pause_ms`` is how long it stood still."""
+
+    version: Version
+    pause_ms: float
+    changed: int  # bytes in blocks that differ from the base
+
+
+def capture(
+    store: PrimaryStore,
+    standin: Clones,
+    still: AbstractContextManager[object],
+    consistency: str,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Capture:
+    """Make a version of the stand-in's disks; within ``still`` the stand-in does not write."""
+    base = store.need_newest()
+    directory = store.paths.incoming
+    discard_tree(directory)
+    directory.mkdir()
+    started = utc_now()
+    began = time.monotonic()
+    with still:
+        for disk in standin.disks:
+            clone_file(disk, directory / disk.name)
+        stamp = store.fresh_stamp()
+    pause_ms = (time.monotonic() - began) * 1000
+    images, changed = [], 0
+    for index, disk in enumerate(standin.disks):
+        raw = directory / disk.name
+        image, differing = _index_disk(base, index, raw, directory, progress)
+        images.append(image)
+        changed += differing
+    version = seal_directory(
+        store.paths,
+        Manifest(
+            primary=store.uuid,
+            name=base.manifest.name,
+            stamp=stamp,
+            kind="capture",
+            consistency=consistency,
+            base=base.stamp,
+            machine=base.manifest.machine,
+            disks=tuple(images),
+            started_at=started,
+            sealed_at=utc_now(),
+            freeze_ms=pause_ms,
+            passes=1,
+            bytes_read=changed,
+            bytes_changed=changed,
+            read_all=False,
+        ),
+    )
+    return Capture(version, pause_ms, changed)
+
+
+def _index_disk(
+    base: Version, index: int, raw: Path, directory: Path, progress: Callable[[int, int], None]
+) -> tuple[DiskImage, int]:
+    """Index a clone: the base's index, and new hashes where the clone may differ."""
+    size = raw.stat().st_size
+    idx = directory / layout.idx_name(index)
+    base_idx = base.idx(index)
+    if base_idx.exists():
+        clone_file(base_idx, idx)
+        fit_index(idx, size)
+        runs = differing_blocks(base.raw(index), raw, size)
+    else:
+        make_index(idx, size)
+        runs = [(0, -(-size // BLOCK))]
+    total = sum(count for _, count in runs) * BLOCK
+    done = changed = 0
+    with Index(idx, write=True) as opened, raw.open("rb", buffering=0) as image:
+        for first, count in runs:
+            for start in range(first, first + count, READ_BLOCKS):
+                most = min(READ_BLOCKS, first + count - start)
+                image.seek(start * BLOCK)
+                view = memoryview(image.read(most * BLOCK))
+                for number in range(start, start + most):
+                    at = (number - start) * BLOCK
+                    digest = hash_block(view[at : at + block_length(number, size)])
+                    if opened[number] != digest:
+                        opened[number] = digest
+                        changed += BLOCK
+                done += most * BLOCK
+                progress(done, total)
+        opened.sync()
+        used = opened.used()
+    sync_path(raw)
+    return DiskImage(index, size, used, hash_index(idx)), changed

@@ -1,0 +1,1 @@
+"""Normal operation: receiving replications and preparing images."""

@@ -1,0 +1,183 @@
+"""Receiving replications: the server's side of the block protocol.
+
+One run per primary at a time. A run is only a handle on the unfinished version: when it is lost
+(the server was killed, the line was cut), the next run continues in what arrived. Thread-safe.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from notfallserver.server.pool.incoming import Incoming, utc_now
+from notfallserver.server.pool.store import Pool
+from notfallserver.server.pool.version import Manifest, Version
+from notfallserver.wire.errors import NotfallError
+from notfallserver.wire.facts import Machine, read_machine
+from notfallserver.wire.frames import best_codec, read_holes, read_offer
+
+SILENCE = 180
+"""After this many seconds without a request a run is taken for lost."""
+
+
+@dataclass
+class Run:
+    """A replication under way."""
+
+    id: str
+    primary: str
+    name: str
+    machine: Machine
+    incoming: Incoming
+    began: float = field(default_factory=time.monotonic)
+    heard: float = field(default_factory=time.monotonic)
+    phase: str = "hot"
+    done: int = 0
+    total: int = 0
+    cancelled: bool = False
+    version: Version | None = None
+    error: NotfallError | None = None
+
+    @property
+    def over(self) -> bool:
+        return self.version is not None or self.error is not None
+
+    def lost(self) -> bool:
+        return not self.over and time.monotonic() - self.heard > SILENCE
+
+
+class Runs:
+    """All runs of all primaries."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._lock = threading.Lock()
+        self._runs: dict[str, Run] = {}  # by primary
+
+    def of_primary(self, uuid: str) -> Run | None:
+        with self._lock:
+            return self._runs.get(uuid)
+
+    def begin(self, uuid: str, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Start a run; an older one of the same primary ends, its work is continued."""
+        machine = read_machine(body.get("machine"))
+        if not machine.disks:
+            raise NotfallError(
+                "no-disks", "The agent found no disk to protect.", "Name the disks in its settings."
+            )
+        codecs = [one for one in body.get("codecs", []) if isinstance(one, int)]
+        store = self._pool.primary(uuid)
+        self._end_older(uuid)
+        run_id = secrets.token_hex(8)
+        incoming = store.open_incoming(run_id, [disk.size for disk in machine.disks])
+        with self._lock:
+            self._runs[uuid] = Run(run_id, uuid, name, machine, incoming)
+        return {
+            "run": run_id,
+            "base": incoming.base,
+            "codec": best_codec(codecs),
+            "resumed": incoming.resumed,
+            "disks": len(machine.disks),
+        }
+
+    def _end_older(self, uuid: str) -> None:
+        with self._lock:
+            older = self._runs.pop(uuid, None)
+        if older is not None and not older.over:
+            older.error = NotfallError("run-over", "A newer run took over.", retry=True, status=409)
+            older.incoming.close()
+
+    def _get(self, uuid: str, run_id: str) -> Run:
+        run = self.of_primary(uuid)
+        if run is None or run.id != run_id or run.over:
+            raise NotfallError(
+                "run-over",
+                "The server does not know this run (any more).",
+                "Start the replication again; it continues where it was.",
+                retry=True,
+                status=409,
+            )
+        run.heard = time.monotonic()
+        return run
+
+    def offer(self, uuid: str, run_id: str, frame: bytes) -> bytes:
+        run = self._get(uuid, run_id)
+        disk, entries = read_offer(frame)
+        with run.incoming as incoming:
+            return incoming.offer(disk, entries)
+
+    def receive(self, uuid: str, run_id: str, frame: bytes) -> None:
+        run = self._get(uuid, run_id)
+        with run.incoming as incoming:
+            incoming.receive(frame)
+
+    def punch(self, uuid: str, run_id: str, frame: bytes) -> None:
+        run = self._get(uuid, run_id)
+        disk, runs = read_holes(frame)
+        with run.incoming as incoming:
+            incoming.punch(disk, runs)
+
+    def progress(self, uuid: str, run_id: str, body: dict[str, Any]) -> bool:
+        """Take a progress message; True when the run was cancelled."""
+        run = self._get(uuid, run_id)
+        run.phase = str(body.get("phase", "hot"))[:40]
+        run.done, run.total = _whole(body.get("done")), _whole(body.get("total"))
+        return run.cancelled
+
+    def fail(self, uuid: str, run_id: str, body: dict[str, Any]) -> Run:
+        run = self._get(uuid, run_id)
+        run.error = NotfallError.from_json(body, 500)
+        run.incoming.close()
+        return run
+
+    def seal(self, uuid: str, run_id: str, body: dict[str, Any]) -> Run:
+        """End a run with a new version."""
+        run = self._get(uuid, run_id)
+        machine = read_machine(body["machine"]) if body.get("machine") else run.machine
+        if [one.size for one in machine.disks] != [one.size for one in run.machine.disks]:
+            raise NotfallError(
+                "disks-changed", "The disks changed during the run.", "Start it again.", retry=True
+            )
+        consistency = body.get("consistency")
+        if consistency not in ("filesystem", "crash"):
+            raise NotfallError("bad-seal", "The run tells no consistency.", "Update the agent.")
+        counts = run.incoming.counts
+        manifest = Manifest(
+            primary=uuid,
+            name=run.name,
+            stamp=self._pool.primary(uuid).fresh_stamp(),
+            kind="replication",
+            consistency=consistency,
+            base=run.incoming.base,
+            machine=machine,
+            disks=(),
+            started_at=run.incoming.started_at,
+            sealed_at=utc_now(),
+            freeze_ms=_number(body.get("freeze_ms")),
+            passes=_whole(body.get("passes")),
+            bytes_read=_whole(body.get("bytes_read")),
+            bytes_sent=_whole(body.get("bytes_sent")),
+            bytes_changed=counts.received + counts.punched,
+            read_all=body.get("read_all") is not False,
+        )
+        run.version = run.incoming.seal(manifest)
+        return run
+
+    def close(self) -> None:
+        """Let go of all files; what arrived stays for the next start."""
+        with self._lock:
+            runs, self._runs = list(self._runs.values()), {}
+        for run in runs:
+            if not run.over:
+                run.incoming.close()
+
+
+def _whole(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) and 0 <= value < 1e12 else 0.0

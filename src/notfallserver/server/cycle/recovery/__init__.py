@@ -1,0 +1,1 @@
+"""Recovery: bringing the primary back to a machine."""
