@@ -1,0 +1,128 @@
+"""What people can have done: the interface between web and conductor, and the types it uses.
+
+The web knows only this. Primaries are named by UUID here, ``who`` is the person for the journal.
+A method that begins long work returns its job; one that can't be done now raises
+:class:`~notfallserver.wire.errors.NotfallError` with cause and remedy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from notfallserver.server.records.jobs import Job
+from notfallserver.wire.errors import NotfallError
+
+
+@dataclass(frozen=True)
+class VersionInfo:
+    """One version for showing; sizes in bytes, ``source`` is agent or capture."""
+
+    stamp: str
+    taken_at: datetime
+    source: str
+    consistency: str
+    size: int
+    used: int
+    disks: int
+    newest: bool
+    prepared: bool
+
+
+@dataclass(frozen=True)
+class PoolState:
+    """The pool for showing; bytes."""
+
+    path: str
+    filesystem: str
+    reflink: bool
+    size: int
+    free: int
+
+
+@dataclass(frozen=True)
+class DiskMove:
+    """Old disk -> new disk, and what on the new one will be overwritten, in words."""
+
+    old_name: str
+    old_size: int
+    new_name: str
+    new_size: int
+    new_serial: str
+    new_model: str
+    overwrites: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RecoveryPlan:
+    """What a recovery would do. Nobody may carry it out without its ``digest``: that is how a
+    person confirms just this plan and no other."""
+
+    primary: str
+    target: str
+    moves: tuple[DiskMove, ...]
+    untouched: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    def confirm(self, digest: str) -> None:
+        """Refuse unless ``digest`` is this plan's."""
+        if digest != self.digest:
+            raise NotfallError(
+                "plan-changed",
+                "The target's disks are no longer as they were shown.",
+                "Look at the new plan and confirm that.",
+                status=409,
+            )
+
+
+class Conductor(Protocol):
+    """Moves primaries between states; the implementation is ``cycle.conductor``."""
+
+    def versions(self, primary: str) -> Sequence[VersionInfo]:
+        """Newest first."""
+
+    def pool_state(self) -> PoolState: ...
+
+    def replicate(self, primary: str, who: str) -> Job: ...
+
+    def activate(self, primary: str, who: str, overrule_reason: str = "") -> Job:
+        """Start the stand-in; ``overrule_reason`` overrules the guard."""
+
+    def plan_recovery(
+        self, primary: str, target_code: str, disk_map: Mapping[str, str] | None
+    ) -> RecoveryPlan:
+        """``disk_map``: old disk's name -> new disk's name; None lets the server choose."""
+
+    def recover(
+        self,
+        primary: str,
+        target_code: str,
+        disk_map: Mapping[str, str] | None,
+        confirmed: str,
+        who: str,
+    ) -> Job:
+        """``confirmed`` is the digest of the plan that the person saw."""
+
+    def switch_back(self, primary: str, who: str, at: datetime | None = None) -> Job: ...
+
+    def undo(self, primary: str, who: str) -> Job:
+        """The way back from the present state: to the stand-in, or to before the activation."""
+
+    def remove(self, primary: str, who: str) -> None:
+        """Forget a primary and delete its versions; refused while it has a stand-in or a job."""
+
+    def mount_files(self, primary: str, version: str | None, directory: Path, who: str) -> str:
+        """Show a version's volumes read-only in an empty directory; returns its stamp."""
+
+    def unmount_files(self, directory: Path) -> None: ...
+
+    def build_rescue(self, who: str) -> Job: ...

@@ -1,0 +1,115 @@
+"""The settings of one emergency server: one TOML file, checked as a whole when it is read.
+
+Every key has a default that suits a fresh Debian machine with a bridge ``br0``. A key nobody knows
+is an error, because a misspelt setting that is silently ignored shows itself in the emergency.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import tomllib
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from notfallserver.wire.errors import NotfallError
+
+DEFAULT_PATH = Path("/etc/notfallserver/notfall.toml")
+
+
+class GuardSettings(BaseModel):
+    """``[guard]``: how the server finds out whether it is itself cut off."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    witnesses: tuple[str, ...] = ()
+    """Addresses that normally answer ping, beside the gateway: a switch, another site."""
+
+
+class Settings(BaseSettings):
+    """All settings; sizes and times carry their unit in the name."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+
+    data_dir: Path = Path("/var/lib/notfallserver")
+    pool_path: Path = Path("/var/lib/notfallserver/pool")
+    pool_image_gib: int = Field(default=100, ge=1, le=1 << 20)
+    """Size of the sparse XFS image that is made where ``pool_path`` can't reflink."""
+    listen_host: str = Field(default="0.0.0.0", min_length=1, max_length=255)  # noqa: S104
+    listen_port: int = Field(default=8443, ge=1, le=65535)
+    urls: tuple[str, ...] = ()
+    """Addresses that agents use, as ``https://HOST:PORT``; empty: made of this host's addresses."""
+    lan_bridge: str = Field(default="br0", pattern=r"^[A-Za-z0-9._-]{1,15}$")
+    accelerator: Literal["kvm", "tcg"] = "kvm"
+    libvirt_uri: str = Field(default="qemu:///system", min_length=1)
+    standin_memory_mib: int = Field(default=0, ge=0, le=1 << 24)
+    """A stand-in gets at most this much memory; 0: as much as its primary has."""
+    heartbeat_timeout_s: int = Field(default=60, ge=10, le=86400)
+    schedule_minutes: int = Field(default=60, ge=0, le=525600)
+    """Minutes between replications of a new primary; 0: only on request."""
+    capture_minutes: int = Field(default=15, ge=0, le=525600)
+    """Minutes between captures of a stand-in; 0: only on request."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    guard: GuardSettings = GuardSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The file alone decides: a variable in somebody's environment must not change a server."""
+        return (init_settings,)
+
+
+def settings_path(given: Path | None = None) -> Path:
+    """Where the settings are: as given, else ``$NOTFALL_CONFIG``, else the default path."""
+    return given or Path(os.environ.get("NOTFALL_CONFIG") or DEFAULT_PATH)
+
+
+def load_settings(given: Path | None = None) -> Settings:
+    """Read and check the settings; a file that is missing or wrong is a clear error."""
+    path = settings_path(given)
+    if not path.is_file():
+        raise NotfallError(
+            "no-settings",
+            f"There is no settings file {path}.",
+            "Run 'notfall server init', or name the file with --config or NOTFALL_CONFIG.",
+        )
+    try:
+        return Settings(**TomlConfigSettingsSource(Settings, path)())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _bad_settings(path, f"it is no TOML: {error}") from None
+    except ValidationError as error:
+        raise _bad_settings(path, _explain(error)) from None
+    except OSError as error:
+        raise _bad_settings(path, f"it cannot be read: {error.strerror}") from None
+
+
+def _bad_settings(path: Path, why: str) -> NotfallError:
+    return NotfallError(
+        "bad-settings", f"The settings file {path} is wrong: {why}", f"Edit {path}."
+    )
+
+
+def _explain(error: ValidationError) -> str:
+    told = []
+    for one in error.errors():
+        key = ".".join(str(part) for part in one["loc"])
+        if one["type"] == "extra_forbidden":
+            model = GuardSettings if key.startswith("guard.") else Settings
+            allowed = ", ".join(sorted(model.model_fields))
+            told.append(f"key '{key}' is not known; allowed are {allowed}.")
+        else:
+            told.append(f"key '{key}': {one['msg']} (it is {one['input']!r}).")
+    return " ".join(told)
