@@ -1,0 +1,1 @@
+"""Knowing which blocks were written since the last version, without reading everything."""

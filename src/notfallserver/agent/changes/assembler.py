@@ -1,0 +1,147 @@
+"""A small assembler for eBPF, and the program that marks written blocks.
+
+Pure: layout in, bytes out. The program runs in the kernel at each block I/O that is queued or
+issued. Per 64 KiB block one byte in ``marks``; a very large I/O goes to ``coarse``, one byte per
+2 MiB, because the kernel's verifier bounds loops. Both maps have two halves, of which ``control``
+(first half's entry of marks, of coarse, overflow flag; u32 each) names the one in use.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Dict, List, Optional, Sequence, Tuple
+
+from notfallserver.agent.changes.base import Watched
+
+VALUE = 4096  # bytes, thus blocks, per entry of a map
+COARSE = 32  # blocks of 64 KiB per byte of the coarse map
+FINE_LIMIT = 256  # blocks that one I/O marks one by one
+COARSE_LIMIT = 2050  # of 2 MiB each: more than the 4 GiB that one I/O can have
+
+MAPS = ("marks", "coarse", "control")
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Offsets in the tracepoint's record."""
+
+    dev: int
+    sector: int
+    count: int
+    kind: int  # text such as "WS": what the I/O does
+
+
+class Assembler:
+    """Instructions with labels."""
+
+    def __init__(self) -> None:
+        self._code: List[Tuple[int, int, int, int, int, Optional[str]]] = []
+        self._labels: Dict[str, int] = {}
+
+    def op(self, code: int, to: int = 0, source: int = 0, off: int = 0, value: int = 0) -> None:
+        self._code.append((code, to, source, off, value, None))
+
+    def jump(self, code: int, label: str, to: int = 0, source: int = 0, value: int = 0) -> None:
+        self._code.append((code, to, source, 0, value, label))
+
+    def label(self, name: str) -> None:
+        self._labels[name] = len(self._code)
+
+    def load_map(self, to: int, handle: int, value: bool = False) -> None:
+        """The map itself, or (``value``) the address of its first entry."""
+        self.op(0x18, to, 2 if value else 1, 0, handle)
+        self.op(0)
+
+    def finish(self) -> bytes:
+        parts = []
+        for place, (code, to, source, off, value, label) in enumerate(self._code):
+            where = off if label is None else self._labels[label] - place - 1
+            parts.append(struct.pack("<BBhi", code, to | source << 4, where, value))
+        return b"".join(parts)
+
+
+MOV, MOV_R = 0xB7, 0xBF
+ADD, ADD_R, SUB, SUB_R = 0x07, 0x0F, 0x17, 0x1F
+RSH, AND = 0x77, 0x57
+LOAD8, LOAD32, LOAD64 = 0x71, 0x61, 0x79
+STORE8_I, STORE32, STORE32_I = 0x72, 0x63, 0x62
+JA, JEQ, JGT_R, JGE, JLT = 0x05, 0x15, 0x2D, 0x35, 0xA5
+CALL, EXIT = 0x85, 0x95
+LOOKUP = 1
+FRAME = 10
+
+
+def entries_of(watched: Sequence[Watched]) -> List[int]:
+    """How many entries of ``marks`` each disk has; disks begin at an entry of their own."""
+    return [(one.blocks + VALUE - 1) // VALUE for one in watched]
+
+
+def assemble(fields: Fields, watched: Sequence[Watched], maps: Dict[str, int]) -> bytes:
+    """The program for one tracepoint; ``maps`` names the descriptors of :data:`MAPS`."""
+    code = Assembler()
+    code.op(MOV_R, 6, 1)
+    code.op(LOAD8, 1, 6, fields.kind)
+    code.jump(JEQ, "out", 1, value=ord("R"))
+    code.op(LOAD32, 2, 6, fields.count)
+    code.jump(JEQ, "out", 2, value=0)
+    code.op(LOAD32, 1, 6, fields.dev)
+    for disk, one in enumerate(watched):
+        for device in one.devices:
+            code.jump(JEQ, f"disk{disk}", 1, value=device)
+    code.jump(JA, "out")
+    base = 0
+    for disk, entries in enumerate(entries_of(watched)):
+        code.label(f"disk{disk}")
+        code.op(MOV, 7, value=base * VALUE)
+        code.jump(JA, "mark")
+        base += entries
+    code.label("mark")  # r8 first block, r9 last block, r7 the half in use, r6 counts
+    code.op(LOAD64, 8, 6, fields.sector)
+    code.op(MOV_R, 9, 8)
+    code.op(ADD_R, 9, 2)
+    code.op(SUB, 9, value=1)
+    for register in (8, 9):
+        code.op(RSH, register, value=7)
+        code.op(ADD_R, register, 7)
+    code.load_map(1, maps["control"], value=True)
+    code.op(MOV, 6, value=0)
+    code.op(MOV_R, 2, 9)
+    code.op(SUB_R, 2, 8)
+    code.jump(JGE, "large", 2, value=FINE_LIMIT - 1)
+    code.op(LOAD32, 7, 1, 0)
+    _mark_loop(code, "fine", maps["marks"], FINE_LIMIT)
+    code.label("large")
+    code.op(LOAD32, 7, 1, 4)
+    code.op(RSH, 8, value=5)
+    code.op(RSH, 9, value=5)
+    _mark_loop(code, "rough", maps["coarse"], COARSE_LIMIT)
+    code.label("overflow")
+    code.load_map(1, maps["control"], value=True)
+    code.op(STORE32_I, 1, 0, 8, 1)
+    code.label("out")
+    code.op(MOV, 0, value=0)
+    code.op(EXIT)
+    return code.finish()
+
+
+def _mark_loop(code: Assembler, name: str, handle: int, limit: int) -> None:
+    code.label(name)
+    code.op(MOV_R, 1, 8)
+    code.op(RSH, 1, value=12)
+    code.op(ADD_R, 1, 7)
+    code.op(STORE32, FRAME, 1, -4)
+    code.load_map(1, handle)
+    code.op(MOV_R, 2, FRAME)
+    code.op(ADD, 2, value=-4)
+    code.op(CALL, value=LOOKUP)
+    code.jump(JEQ, "overflow", 0, value=0)
+    code.op(MOV_R, 1, 8)
+    code.op(AND, 1, value=VALUE - 1)
+    code.op(ADD_R, 0, 1)
+    code.op(STORE8_I, 0, 0, 0, 1)
+    code.op(ADD, 8, value=1)
+    code.op(ADD, 6, value=1)
+    code.jump(JGT_R, "out", 8, 9)
+    code.jump(JLT, name, 6, value=limit)
+    code.jump(JA, "overflow")

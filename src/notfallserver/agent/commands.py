@@ -1,0 +1,53 @@
+"""The agent's one door to external commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import Any, Dict, Sequence
+
+from notfallserver.wire.errors import NotfallError
+
+_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C",
+}
+
+
+def run(arguments: Sequence[str], timeout: float = 30) -> str:
+    """Run a command and return what it printed; a failure is an error with what it complained."""
+    environment: Dict[str, str] = dict(_ENVIRONMENT)
+    if "SYSTEMD_OFFLINE" in os.environ:
+        environment["SYSTEMD_OFFLINE"] = os.environ["SYSTEMD_OFFLINE"]
+    try:
+        done = subprocess.run(
+            list(arguments),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=environment,
+            timeout=timeout,
+            check=False,
+            text=True,
+            errors="replace",
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NotfallError(
+            "command-failed", f"'{arguments[0]}' cannot be run ({error}).", "Install or repair it."
+        ) from None
+    if done.returncode:
+        told = (done.stderr or done.stdout).strip()[-500:]
+        raise NotfallError(
+            "command-failed",
+            f"'{' '.join(arguments)}' failed with {done.returncode}: {told}",
+            "Run it by hand and repair what it complains about.",
+        )
+    return done.stdout
+
+
+def read_json(arguments: Sequence[str]) -> Any:
+    """What a command printed as JSON; None when it is missing, failed or printed something else."""
+    try:
+        return json.loads(run(arguments))
+    except (NotfallError, ValueError):
+        return None

@@ -1,0 +1,104 @@
+"""What is mounted, and on which protected disks it lives, through partitions, dm, md and loops."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import FrozenSet, Iterable, List, Sequence, Set
+
+_SYS = Path("/sys/dev/block")
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One filesystem at one place. ``device`` as stat(2) tells the block device."""
+
+    device: int
+    place: str
+    kind: str
+    writable: bool
+    root: str = "/"
+
+
+def read_mounts(text: str) -> List[Mount]:
+    """Parse ``/proc/self/mountinfo``, in the order of mounting; only block devices."""
+    found: List[Mount] = []
+    for line in text.splitlines():
+        left, _, right = line.partition(" - ")
+        fields, told = left.split(" "), right.split(" ")
+        if len(fields) < 6 or len(told) < 3:
+            continue
+        major, minor = (int(part) for part in fields[2].split(":"))
+        device = os.makedev(major, minor)
+        source = _plain(told[1])
+        if not major:  # Btrfs numbers its mounts itself
+            if not source.startswith("/dev/"):
+                continue
+            try:
+                device = os.stat(source).st_rdev
+            except OSError:
+                continue
+            if not device:
+                continue
+        writable = "rw" in told[2].split(",")
+        found.append(Mount(device, _plain(fields[4]), told[0], writable, _plain(fields[3])))
+    return found
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def current_mounts() -> List[Mount]:
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as stream:
+        return read_mounts(stream.read())
+
+
+def disks_below(device: int, protected: FrozenSet[int], depth: int = 0) -> Set[int]:
+    """The protected whole disks on which a block device lives."""
+    if device in protected:
+        return {device}
+    node = _SYS / f"{os.major(device)}:{os.minor(device)}"
+    if depth > 16 or not node.exists():
+        return set()
+    if (node / "partition").exists():
+        return disks_below(_number(node.resolve().parent / "dev"), protected, depth + 1)
+    found: Set[int] = set()
+    try:
+        slaves = list((node / "slaves").iterdir())
+    except OSError:
+        slaves = []
+    for one in slaves:
+        found |= disks_below(_number(one / "dev"), protected, depth + 1)
+    backing = node / "loop" / "backing_file"
+    try:
+        below = os.stat(backing.read_text().rstrip("\n")).st_dev
+    except OSError:
+        return found
+    return found | disks_below(below, protected, depth + 1)
+
+
+def _number(node: Path) -> int:
+    major, minor = node.read_text().split(":")
+    return os.makedev(int(major), int(minor))
+
+
+def to_freeze(mounts: Sequence[Mount], disks: Iterable[int]) -> List[List[Mount]]:
+    """Writable filesystems on the disks, inner ones first; each with all places it is mounted at.
+
+    What was mounted later may lie on or in what was mounted before, never the other way round.
+    """
+    protected = frozenset(disks)
+    places: List[List[Mount]] = []
+    order: List[int] = []
+    for one in mounts:
+        if not one.writable:
+            continue
+        if one.device in order:
+            places[order.index(one.device)].append(one)
+        elif disks_below(one.device, protected):
+            order.append(one.device)
+            places.append([one])
+    return places[::-1]

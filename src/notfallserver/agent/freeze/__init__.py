@@ -1,0 +1,1 @@
+"""Holding all filesystems still for a moment, and never longer than a deadline."""
