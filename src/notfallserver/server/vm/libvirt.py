@@ -19,7 +19,6 @@ import libvirt
 
 from notfallserver.server.vm.describe import domain_xml
 from notfallserver.server.vm.hypervisor import LIVE, HypervisorInfo, MachineState
-from notfallserver.server.vm.picture import ppm_to_png
 from notfallserver.server.vm.spec import Accelerator, VmSpec
 from notfallserver.wire.errors import NotfallError
 
@@ -134,15 +133,23 @@ class LibvirtHypervisor:
         self._call(lambda it: it.lookupByName(name).setAutostart(int(wanted)), name)
 
     def screenshot(self, name: str, path: Path) -> None:
-        def act(connection: Any) -> bytes:
+        def act(connection: Any) -> tuple[str, bytes]:
             stream = connection.newStream()
-            connection.lookupByName(name).screenshot(stream, 0)
+            kind = connection.lookupByName(name).screenshot(stream, 0)
             parts: list[bytes] = []
             stream.recvAll(lambda _stream, data, _opaque: parts.append(data), None)
             stream.finish()
-            return b"".join(parts)
+            return kind, b"".join(parts)
 
-        path.write_bytes(ppm_to_png(self._call(act, name)))
+        kind, picture = self._call(act, name)
+        if kind != "image/png":  # QEMU older than 7.1 knows only PPM, which browsers don't show
+            raise NotfallError(
+                "no-picture",
+                f"This host's QEMU delivers pictures as {kind}.",
+                "Update QEMU to 7.1 or newer.",
+                status=500,
+            )
+        path.write_bytes(picture)
 
     # -- the host --------------------------------------------------------------------------------
 
@@ -152,7 +159,7 @@ class LibvirtHypervisor:
             types = {
                 one.get("type") for one in capabilities.findall("guest/arch[@name='x86_64']/domain")
             }
-            node = connection.getInfo()
+            memory = connection.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)
             return HypervisorInfo(
                 libvirt=_version(connection.getLibVersion()),
                 qemu=_version(connection.getVersion()),
@@ -161,8 +168,8 @@ class LibvirtHypervisor:
                     for accelerator, word in ((Accelerator.KVM, "kvm"), (Accelerator.TCG, "qemu"))
                     if word in types
                 ),
-                cpus=int(node[2]),
-                memory=int(node[1]) << 20,
+                cpus=int(connection.getInfo()[2]),
+                memory=int(memory["total"]) << 10,
             )
 
         return self._call(act)

@@ -1,0 +1,34 @@
+"""The guard asked about one primary of this server."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+from notfallserver.server.cycle.outage.examine import examine
+from notfallserver.server.cycle.outage.guard import Verdict
+from notfallserver.server.pool.store import Pool
+from notfallserver.server.records.primaries import Primaries, Primary
+from notfallserver.server.settings import Settings
+
+
+def examine_primary(settings: Settings, pool: Pool, primaries: Primaries, row: Primary) -> Verdict:
+    """Is this primary dead, and would this server know? Takes one to two seconds."""
+    machine = row.machine or pool.primary(row.uuid).need_newest().manifest.machine
+    # A stand-in's agent carries the same name; it says nothing about the original.
+    age = None
+    if row.last_seen is not None and row.agent_role != "stand-in":
+        age = (datetime.now(timezone.utc) - row.last_seen).total_seconds()
+    others = [
+        address
+        for other in primaries.all()
+        if other.uuid != row.uuid and other.machine is not None
+        for address in other.machine.addresses()
+    ]
+    return examine(
+        machine.addresses(),
+        interface=settings.lan_bridge,
+        ports=machine.ports[:8],
+        heartbeat_age=age,
+        configured_witnesses=settings.guard.witnesses,
+        other_addresses=others,
+    )
