@@ -42,7 +42,8 @@ class Settings(BaseSettings):
     pool_path: Path = Path("/var/lib/notfallserver/pool")
     pool_image_gib: int = Field(default=100, ge=1, le=1 << 20)
     """Size of the sparse XFS image that is made where ``pool_path`` can't reflink."""
-    listen_host: str = Field(default="0.0.0.0", min_length=1, max_length=255)  # noqa: S104
+    listen_host: str = Field(default="::", min_length=1, max_length=255)
+    """``::`` listens on every address, IPv4 and IPv6."""
     listen_port: int = Field(default=8443, ge=1, le=65535)
     urls: tuple[str, ...] = ()
     """Addresses that agents use, as ``https://HOST:PORT``; empty: made of this host's addresses."""
@@ -56,6 +57,8 @@ class Settings(BaseSettings):
     """Minutes between replications of a new primary; 0: only on request."""
     capture_minutes: int = Field(default=15, ge=0, le=525600)
     """Minutes between captures of a stand-in; 0: only on request."""
+    rescue_cache: Path | None = None
+    """Where the slow part of the rescue medium is kept; default: in ``data_dir``."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     guard: GuardSettings = GuardSettings()
 

@@ -121,7 +121,7 @@ targets = Table(
     Column("first_seen", UtcTime, nullable=False),
     Column("seen", UtcTime, nullable=False),
     Column("state", String(16), nullable=False),
-    Column("recovery", String(32), nullable=False),
+    Column("recovery", String(128), nullable=False),
     Column("report", JSON, nullable=False),
 )
 

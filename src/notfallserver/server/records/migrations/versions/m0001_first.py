@@ -106,7 +106,7 @@ def upgrade() -> None:
         sa.Column("first_seen", sa.String(length=32), nullable=False),
         sa.Column("seen", sa.String(length=32), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
-        sa.Column("recovery", sa.String(length=32), nullable=False),
+        sa.Column("recovery", sa.String(length=128), nullable=False),
         sa.Column("report", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("secret_hash"),

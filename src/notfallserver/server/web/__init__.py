@@ -1,0 +1,1 @@
+"""The one HTTPS port: page, people's API, enrolment; doors for agents and for targets."""

@@ -1,0 +1,249 @@
+"""What the API answers: typed, and apart from the rows, so that both may change on their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+
+from notfallserver.server.cycle.actions import RecoveryPlan, VersionInfo
+from notfallserver.server.pool.layout import stamp_time
+from notfallserver.server.records.jobs import Job
+from notfallserver.server.records.journal import Entry
+from notfallserver.server.records.primaries import Primary
+from notfallserver.server.records.targets import Target
+from notfallserver.wire.errors import NotfallError
+
+
+class ErrorAnswer(BaseModel):
+    """Every error: what is wrong, what to do next, whether trying again can help."""
+
+    code: str
+    cause: str
+    remedy: str
+    retry: bool
+
+
+class ProgressAnswer(BaseModel):
+    """Bytes, bytes a second, seconds; a total of 0 is unknown."""
+
+    phase: str
+    done: int
+    total: int
+    rate: float
+    seconds_left: float | None
+
+
+class JobAnswer(BaseModel):
+    """A job; ``primary`` is a UUID, ``name`` the primary's name."""
+
+    id: str
+    kind: str
+    primary: str | None
+    name: str
+    state: str
+    who: str
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    progress: ProgressAnswer
+    result: dict[str, Any]
+    error: ErrorAnswer | None
+    cancel_requested: bool
+
+    @classmethod
+    def of(cls, job: Job, name: str = "") -> JobAnswer:
+        return cls.model_validate({**asdict(job), "name": name})
+
+
+class PrimaryAnswer(BaseModel):
+    """A primary; times in UTC."""
+
+    uuid: str
+    name: str
+    state: str
+    schedule_minutes: int
+    capture_minutes: int
+    enrolled_at: datetime
+    last_seen: datetime | None
+    agent_role: str
+    agent_version: str
+    hostname: str
+    system: str
+    addresses: list[str]
+    newest_version: str
+    newest_version_at: datetime | None
+    jobs: list[JobAnswer]
+
+    @classmethod
+    def of(cls, primary: Primary, jobs: Sequence[Job]) -> PrimaryAnswer:
+        machine = primary.machine
+        return cls(
+            uuid=primary.uuid,
+            name=primary.name,
+            state=primary.state,
+            schedule_minutes=primary.schedule_minutes,
+            capture_minutes=primary.capture_minutes,
+            enrolled_at=primary.enrolled_at,
+            last_seen=primary.last_seen,
+            agent_role=primary.agent_role,
+            agent_version=primary.agent_version,
+            hostname=machine.hostname if machine else "",
+            system=machine.system if machine else "",
+            addresses=machine.addresses() if machine else [],
+            newest_version=primary.newest_version,
+            newest_version_at=version_time(primary.newest_version),
+            jobs=[JobAnswer.of(job, primary.name) for job in jobs if job.primary == primary.uuid],
+        )
+
+
+class InviteAnswer(BaseModel):
+    """``line`` is to be pasted as root on the primary."""
+
+    name: str
+    expires_at: datetime
+    line: str
+    urls: list[str]
+
+
+class VersionAnswer(BaseModel):
+    stamp: str
+    taken_at: datetime
+    source: str
+    consistency: str
+    size: int
+    used: int
+    disks: int
+    newest: bool
+    prepared: bool
+
+    @classmethod
+    def of(cls, version: VersionInfo) -> VersionAnswer:
+        return cls.model_validate(asdict(version))
+
+
+class EntryAnswer(BaseModel):
+    id: int
+    at: datetime
+    primary: str | None
+    name: str
+    event: str
+    who: str
+    why: str
+    from_state: str
+    to_state: str
+    details: dict[str, Any]
+
+    @classmethod
+    def of(cls, entry: Entry, name: str) -> EntryAnswer:
+        return cls.model_validate({**asdict(entry), "name": name})
+
+
+class TargetDisk(BaseModel):
+    name: str
+    size: int
+    serial: str
+    model: str
+    holds: list[str]
+
+
+class TargetAnswer(BaseModel):
+    """A target; its code is only on its own screen."""
+
+    id: str
+    hostname: str
+    vendor: str
+    product: str
+    firmware: str
+    addresses: list[str]
+    disks: list[TargetDisk]
+    seen: datetime
+    state: str
+    recovery: str
+    report: dict[str, Any]
+
+    @classmethod
+    def of(cls, target: Target) -> TargetAnswer:
+        machine = target.machine
+        disks = [
+            TargetDisk(
+                name=disk.name,
+                size=disk.size,
+                serial=disk.serial,
+                model=disk.model,
+                holds=[
+                    part.label or part.filesystem or part.kind or "unknown"
+                    for part in disk.partitions
+                ],
+            )
+            for disk in machine.disks
+        ]
+        return cls(
+            id=target.id,
+            hostname=machine.hostname,
+            vendor=machine.vendor,
+            product=machine.product,
+            firmware=machine.firmware,
+            addresses=machine.addresses(),
+            disks=disks,
+            seen=target.seen,
+            state=target.state,
+            recovery=target.recovery,
+            report=target.report,
+        )
+
+
+class MoveAnswer(BaseModel):
+    old_name: str
+    old_size: int
+    new_name: str
+    new_size: int
+    new_serial: str
+    new_model: str
+    overwrites: list[str]
+
+
+class PlanAnswer(BaseModel):
+    """What a recovery would do; ``digest`` confirms just this plan."""
+
+    primary: str
+    target: str
+    moves: list[MoveAnswer]
+    untouched: list[str]
+    warnings: list[str]
+    digest: str
+
+    @classmethod
+    def of(cls, plan: RecoveryPlan) -> PlanAnswer:
+        return cls.model_validate({**asdict(plan), "digest": plan.digest})
+
+
+class PoolAnswer(BaseModel):
+    path: str
+    filesystem: str
+    reflink: bool
+    size: int
+    free: int
+
+
+class StatusAnswer(BaseModel):
+    """The server as a whole; ``states`` counts primaries by state."""
+
+    version: str
+    urls: list[str]
+    fingerprint: str
+    started_at: datetime
+    pool: PoolAnswer
+    states: dict[str, int]
+    running_jobs: int
+
+
+def version_time(stamp: str) -> datetime | None:
+    """When a version was taken; None for none."""
+    try:
+        return stamp_time(stamp) if stamp else None
+    except NotfallError:
+        return None

@@ -1,0 +1,9 @@
+"""The people's API, ``/api/v1``: for the page, the command line, and whoever automates."""
+
+from fastapi import APIRouter
+
+from notfallserver.server.web.api import actions, jobs, primaries, system
+
+router = APIRouter(prefix="/api/v1")
+for part in (primaries, actions, jobs, system):
+    router.include_router(part.router)

@@ -1,0 +1,137 @@
+"""The page's languages: English is in the templates, others in ``strings/*.po``.
+
+The browser's wish decides. Catalogues are read and compiled in memory at the first use, so there is
+no build step.
+"""
+
+from __future__ import annotations
+
+import gettext
+import io
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+from babel.core import negotiate_locale
+from babel.dates import format_datetime, format_timedelta
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from babel.numbers import format_decimal
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+HERE = Path(__file__).parent
+LANGUAGES = ("en", "de")
+
+STATES = {
+    "new": "Waiting for the first replication",
+    "normal": "Protected",
+    "outage": "Not answering",
+    "activating": "The stand-in is starting",
+    "emergency": "The stand-in is working",
+    "recovering": "Being recovered; the stand-in is working",
+    "switching_back": "Switching back to the primary",
+    "rehearsing": "Protected; rehearsal is running",
+}
+KINDS = {
+    "replicate": "Replication",
+    "prepare": "Preparing the stand-in",
+    "activate": "Activation",
+    "capture": "Capturing the stand-in",
+    "recover": "Recovery",
+    "switch_back": "Switch-back",
+    "undo": "Taking back",
+    "rescue_build": "Building the rescue medium",
+}
+
+
+@dataclass(frozen=True)
+class Speech:
+    """One language: its templates and its ways to write times and sizes."""
+
+    language: str
+    environment: Environment
+    translations: gettext.NullTranslations
+
+    def page(self, template: str, **values: object) -> str:
+        return self.environment.get_template(template).render(language=self.language, **values)
+
+    def say(self, text: str) -> str:
+        return self.translations.gettext(text) if text else ""
+
+    def state(self, state: str) -> str:
+        return self.say(STATES.get(state, state))
+
+    def kind(self, kind: str) -> str:
+        return self.say(KINDS.get(kind, kind))
+
+    def ago(self, moment: datetime) -> str:
+        """'5 minutes ago'."""
+        passed = moment - datetime.now(UTC)
+        return format_timedelta(min(passed, timedelta(0)), add_direction=True, locale=self.language)
+
+    def lasting(self, seconds: float) -> str:
+        """'5 minutes'."""
+        return format_timedelta(timedelta(seconds=seconds), locale=self.language)
+
+    def moment(self, moment: datetime) -> str:
+        """Date and time of day with zone, for the tooltip."""
+        return format_datetime(moment, "long", locale=self.language)
+
+    def size(self, count: float) -> str:
+        """Bytes in the largest fitting unit of 1000."""
+        units = ["B", "kB", "MB", "GB", "TB", "PB"]
+        while count >= 1000 and len(units) > 1:
+            count /= 1000
+            units.pop(0)
+        return f"{format_decimal(round(count, 1), locale=self.language)} {units[0]}"
+
+
+def speech_for(accepted: str) -> Speech:
+    """The language for an ``Accept-Language`` header; English where nothing fits."""
+    wishes = []
+    for part in accepted[:500].split(","):
+        tag, _, quality = part.partition(";q=")
+        try:
+            wishes.append((-float(quality or 1), tag.strip().replace("-", "_")))
+        except ValueError:
+            continue
+    found = negotiate_locale([tag for _, tag in sorted(wishes) if tag], LANGUAGES)
+    return speech(found or "en")
+
+
+@cache
+def speech(language: str) -> Speech:
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n"],
+    )
+    translations = _translations(language)
+    environment.install_gettext_translations(translations, newstyle=True)  # type: ignore[attr-defined]
+    spoken = Speech(language, environment, translations)
+    environment.filters.update(
+        say=spoken.say,
+        state=spoken.state,
+        kind=spoken.kind,
+        ago=spoken.ago,
+        lasting=spoken.lasting,
+        moment=spoken.moment,
+        size=spoken.size,
+    )
+    return spoken
+
+
+def _translations(language: str) -> gettext.NullTranslations:
+    path = HERE / "strings" / f"{language}.po"
+    if not path.exists():
+        return gettext.NullTranslations()
+    with path.open("rb") as file:
+        texts = read_po(file, locale=language)
+    compiled = io.BytesIO()
+    write_mo(compiled, texts)
+    compiled.seek(0)
+    return gettext.GNUTranslations(compiled)

@@ -1,0 +1,69 @@
+"""Who the person at the other end is: session cookie of the page, or the command line's token."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from notfallserver.server.web.peer import house_of
+from notfallserver.wire.errors import NotfallError
+
+COOKIE = "__Host-notfall"
+TRIES, TRIES_OVER_S = 8, 300.0
+
+
+def find_person(request: Request) -> str | None:
+    """The person's name, or None."""
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() != "bearer":
+        token = request.cookies.get(COOKIE, "")
+    return house_of(request).catalogue.people.who(token) if token else None
+
+
+def person_of(request: Request) -> str:
+    """Dependency: who calls; others are refused."""
+    person = find_person(request)
+    if person is None:
+        raise NotfallError(
+            "not-logged-in",
+            "This needs a login.",
+            "Log in on the page, or use 'notfall' as root on the emergency server.",
+            status=401,
+        )
+    return person
+
+
+Person = Annotated[str, Depends(person_of)]
+
+
+class LoginBrake:
+    """Refuses further tries after too many wrong passwords from one address."""
+
+    def __init__(self) -> None:
+        self._wrong: dict[str, deque[float]] = {}
+        self._lock = threading.Lock()
+
+    def check(self, address: str) -> None:
+        with self._lock:
+            moment = time.monotonic()
+            self._wrong = {
+                one: times
+                for one, times in self._wrong.items()
+                if times and moment - times[-1] < TRIES_OVER_S
+            }
+            if len(self._wrong.get(address, ())) >= TRIES:
+                raise NotfallError(
+                    "too-many-tries",
+                    "Too many wrong passwords.",
+                    "Wait five minutes.",
+                    retry=True,
+                    status=429,
+                )
+
+    def wrong(self, address: str) -> None:
+        with self._lock:
+            self._wrong.setdefault(address, deque(maxlen=TRIES)).append(time.monotonic())
