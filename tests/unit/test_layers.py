@@ -19,6 +19,7 @@ ALLOWED = {
     "rescue": {"wire", "guest"},
     "server.host": {"wire"},
     "server.settings": {"wire"},
+    "server.addresses": {"wire", "server.host", "server.settings"},
     "server.authority": {"wire", "server.host"},
     "server.agent_package": {"wire"},
     "server.records": {"wire", "server.host"},

@@ -3,8 +3,8 @@
 Write order: a block's index entry becomes UNKNOWN, the content is written, the entry becomes the
 hash. Sealing: no entry is UNKNOWN; contents and indices are synced; the manifest is written; the
 directory is synced and renamed to its place among the versions. Until that rename the last version
-is all there is. A killed server finds the work in ``incoming/`` and a run can continue in it; after a
-restart of the machine it is dropped, because the order in which pages reached the disk is unknown.
+is all there is. A killed server finds the work in ``incoming/`` and a run can continue in it; after
+a restart of the machine it is dropped: the order in which pages reached the disk is unknown.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class Runs:
                 "no-disks", "The agent found no disk to protect.", "Name the disks in its settings."
             )
         codecs = [one for one in body.get("codecs", []) if isinstance(one, int)]
-        store = self._pool.primary(uuid)
+        store = self._pool.add_primary(uuid, name)
         self._end_older(uuid)
         run_id = secrets.token_hex(8)
         incoming = store.open_incoming(run_id, [disk.size for disk in machine.disks])

@@ -37,15 +37,17 @@ class Desk:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._changed = threading.Condition()
-        self._seats: dict[int, Seat] = {}
+        self._seats: dict[str, Seat] = {}
         self._clock = clock
 
-    def _seat(self, target: int) -> Seat:
+    def _seat(self, target: str) -> Seat:
         return self._seats.setdefault(target, Seat(heard=self._clock()))
 
     # -- the target's side -----------------------------------------------------------------------
 
-    def poll(self, target: int, report: dict[str, Any], wait: float = POLL_SECONDS) -> dict[str, Any]:
+    def poll(
+        self, target: str, report: dict[str, Any], wait: float = POLL_SECONDS
+    ) -> dict[str, Any]:
         """Take a report; answer a new order at once, or the present one after a while."""
         with self._changed:
             seat = self._seat(target)
@@ -58,7 +60,7 @@ class Desk:
             seat.heard = self._clock()
             return seat.order
 
-    def may_read(self, target: int) -> str:
+    def may_read(self, target: str) -> str:
         """The primary whose versions this target may read."""
         with self._changed:
             primary = self._seat(target).primary
@@ -74,22 +76,22 @@ class Desk:
 
     # -- the job's side --------------------------------------------------------------------------
 
-    def give(self, target: int, order: dict[str, Any], primary: str = "") -> None:
+    def give(self, target: str, order: dict[str, Any], primary: str = "") -> None:
         with self._changed:
             seat = self._seat(target)
             seat.order, seat.told, seat.primary = order, False, primary
             self._changed.notify_all()
 
-    def report(self, target: int) -> dict[str, Any]:
+    def report(self, target: str) -> dict[str, Any]:
         with self._changed:
             return self._seat(target).report
 
-    def silence(self, target: int) -> float:
+    def silence(self, target: str) -> float:
         """Seconds since the target was heard."""
         with self._changed:
             return self._clock() - self._seat(target).heard
 
-    def wait_report(self, target: int, seconds: float) -> dict[str, Any]:
+    def wait_report(self, target: str, seconds: float) -> dict[str, Any]:
         """The next report, or the last one after ``seconds``."""
         with self._changed:
             before = self._seat(target).report

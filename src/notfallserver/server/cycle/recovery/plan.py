@@ -56,9 +56,7 @@ def plan_recovery(original: Machine, target: Machine, named: Mapping[str, str]) 
         _check_fit(old, new)
         pairs.append(Pair(index, old, new))
     taken = {one.name for one in chosen}
-    return RecoveryPlan(
-        tuple(pairs), tuple(one for one in target.disks if one.name not in taken)
-    )
+    return RecoveryPlan(tuple(pairs), tuple(one for one in target.disks if one.name not in taken))
 
 
 def _choose(
@@ -72,8 +70,8 @@ def _choose(
         if len(candidates) != len(originals):
             raise NotfallError(
                 "disks-not-clear",
-                f"The original has {_disks(originals)}, the target has {_disks(targets)}, and it is "
-                "not clear which of them may be overwritten.",
+                f"The original has {_disks(originals)}, the target has {_disks(targets)}, and it "
+                "is not clear which of them may be overwritten.",
                 "Name them: --disk ORIGINAL=TARGET for each disk of the original.",
             )
     if len(candidates) < len(originals):

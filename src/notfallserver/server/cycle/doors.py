@@ -1,0 +1,116 @@
+"""What agents and targets can have done; the web only passes bytes and JSON to these doors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from notfallserver.server.cycle.conductor import Conductor
+from notfallserver.server.cycle.means import Means
+from notfallserver.server.cycle.recovery.desk import NO_ORDER
+from notfallserver.server.cycle.recovery.serve import raw_index, wanted_blocks
+from notfallserver.server.cycle.state import State
+from notfallserver.server.pool.version import Version
+from notfallserver.server.records.targets import Target
+from notfallserver.wire.errors import NotfallError
+from notfallserver.wire.facts import read_machine
+
+POLL_SECONDS = 5.0
+ROLES = ("primary", "stand-in", "recovered")
+
+
+class AgentDoor:
+    """For agents; ``primary`` is the UUID of the certificate, so nobody reaches another's data."""
+
+    def __init__(self, means: Means, conductor: Conductor) -> None:
+        self._means = means
+        self._conductor = conductor
+
+    def poll(self, primary: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The heartbeat; blocks up to :data:`POLL_SECONDS` for an order."""
+        role = body.get("role")
+        if role not in ROLES:
+            raise NotfallError("bad-poll", "The agent tells no role.", "Update the agent.")
+        machine = read_machine(body["machine"]) if body.get("machine") else None
+        # The stand-in shows virtual hardware: it must not replace what is known of the original.
+        self._means.catalogue.primaries.saw_agent(
+            primary,
+            str(body.get("boot_id", ""))[:64],
+            role,
+            str(body.get("agent", ""))[:40],
+            machine if role == "primary" else None,
+        )
+        busy = role != "primary" or bool(body.get("busy"))
+        if busy or self._original_returned(primary):
+            self._means.orders.rest(POLL_SECONDS)
+            return NO_ORDER
+        job = self._means.orders.wait(primary, POLL_SECONDS)
+        return {"order": "replicate", "job": job} if job else NO_ORDER
+
+    def _original_returned(self, primary: str) -> bool:
+        """A primary that calls while its stand-in works must be seen by people at once."""
+        row = self._means.catalogue.primaries.find(primary)
+        if row.state not in (State.ACTIVATING, State.EMERGENCY, State.RECOVERING):
+            return False
+        if row.notes.get("returned") != row.agent_boot_id:
+            self._means.catalogue.primaries.note(primary, returned=row.agent_boot_id)
+            self._means.catalogue.journal.write(
+                primary,
+                "original-returned",
+                "server",
+                "The original calls while its stand-in works: switch the original off.",
+            )
+        return True
+
+    def begin(self, primary: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self._conductor.begin_run(primary, body)
+
+    def offer(self, primary: str, run: str, frame: bytes) -> bytes:
+        return self._means.runs.offer(primary, run, frame)
+
+    def receive(self, primary: str, run: str, frame: bytes) -> None:
+        self._means.runs.receive(primary, run, frame)
+
+    def punch(self, primary: str, run: str, frame: bytes) -> None:
+        self._means.runs.punch(primary, run, frame)
+
+    def progress(self, primary: str, run: str, body: dict[str, Any]) -> dict[str, Any]:
+        return {"cancelled": self._means.runs.progress(primary, run, body)}
+
+    def seal(self, primary: str, run: str, body: dict[str, Any]) -> dict[str, Any]:
+        sealed = self._means.runs.seal(primary, run, body).version
+        return {"version": sealed.stamp if sealed else ""}
+
+    def fail(self, primary: str, run: str, body: dict[str, Any]) -> None:
+        self._means.runs.fail(primary, run, body)
+
+
+class TargetDoor:
+    """For targets; they read only versions of the primary whose recovery they belong to."""
+
+    def __init__(self, means: Means) -> None:
+        self._means = means
+
+    def register(self, secret: str, body: dict[str, Any]) -> dict[str, Any]:
+        machine = read_machine(body.get("machine"))
+        target = self._means.catalogue.targets.register(secret, machine, str(body.get("code", "")))
+        return {"target": target.id}
+
+    def poll(self, secret: str, body: dict[str, Any]) -> dict[str, Any]:
+        target = self._target(secret)
+        report = body.get("report")
+        told = report if isinstance(report, dict) else {}
+        self._means.catalogue.targets.saw(target.id, {"state": str(told.get("state", ""))[:40]})
+        return self._means.desk.poll(target.id, told)
+
+    def index(self, secret: str, stamp: str, disk: int) -> bytes:
+        return raw_index(self._version(secret, stamp), disk)
+
+    def want(self, secret: str, stamp: str, frame: bytes) -> bytes:
+        return wanted_blocks(self._version(secret, stamp), frame)
+
+    def _target(self, secret: str) -> Target:
+        return self._means.catalogue.targets.by_secret(secret)
+
+    def _version(self, secret: str, stamp: str) -> Version:
+        primary = self._means.desk.may_read(self._target(secret).id)
+        return self._means.pool.primary(primary).version(stamp)

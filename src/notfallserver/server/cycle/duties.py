@@ -1,0 +1,92 @@
+"""What the server does of itself: notice outages, replicate and capture on schedule."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import datetime, timedelta, timezone
+
+from notfallserver.server.cycle.means import Means
+from notfallserver.server.cycle.moves import Move
+from notfallserver.server.cycle.outage.watch import examine_primary
+from notfallserver.server.cycle.runner import JobRunner
+from notfallserver.server.cycle.state import Event, State
+from notfallserver.server.pool.layout import stamp_time
+from notfallserver.server.records.primaries import Primary
+from notfallserver.wire.errors import NotfallError
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 2.0
+RETRY_AFTER = timedelta(minutes=5)
+"""After a failed run the schedule waits so long."""
+
+
+class Duties:
+    """A thread that looks at every primary every few seconds."""
+
+    def __init__(self, means: Means, runner: JobRunner, move: Move) -> None:
+        self._means = means
+        self._runner = runner
+        self._move = move
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="duties", daemon=True)
+        self._began = datetime.now(timezone.utc)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(timeout=10)
+
+    def _loop(self) -> None:
+        while not self._stopping.wait(EVERY_S):
+            for row in self._means.catalogue.primaries.all():
+                try:
+                    self._watch(row)
+                    self._schedule(row)
+                except NotfallError as error:
+                    log.info("%s: %s", row.name, error)
+                except Exception:
+                    log.exception("watching %s failed", row.name)
+
+    # -- outages ---------------------------------------------------------------------------------
+
+    def _watch(self, row: Primary) -> None:
+        heard = self._heard(row)
+        if row.state == State.OUTAGE and heard and row.agent_role == "primary":
+            self._move(row.uuid, Event.PRIMARY_BACK, "server", "the agent was heard again")
+        elif row.state == State.NORMAL and not heard:
+            means = self._means
+            verdict = examine_primary(means.settings, means.pool, means.catalogue.primaries, row)
+            if verdict.allowed:
+                self._move(row.uuid, Event.OUTAGE_SEEN, "server", verdict.text, verdict.to_json())
+
+    def _heard(self, row: Primary) -> bool:
+        """Heard lately; after a start of the server every agent gets its time to call."""
+        now = datetime.now(timezone.utc)
+        limit = timedelta(seconds=self._means.settings.heartbeat_timeout_s)
+        last = max(row.last_seen, self._began) if row.last_seen else self._began
+        return now - last < limit
+
+    # -- schedules -------------------------------------------------------------------------------
+
+    def _schedule(self, row: Primary) -> None:
+        if row.state in (State.NORMAL, State.NEW) and row.schedule_minutes:
+            if row.last_seen is not None and self._heard(row):
+                self._run_when_due(row, "replicate", row.schedule_minutes)
+        elif row.state == State.EMERGENCY and row.capture_minutes:
+            self._run_when_due(row, "capture", row.capture_minutes)
+
+    def _run_when_due(self, row: Primary, kind: str, minutes: int) -> None:
+        now = datetime.now(timezone.utc)
+        if row.newest_version and now - stamp_time(row.newest_version) < timedelta(minutes=minutes):
+            return
+        jobs = self._means.catalogue.jobs
+        for last in jobs.newest(row.uuid, kind, limit=1):
+            if not last.finished:
+                return
+            if last.state != "done" and last.finished_at and now - last.finished_at < RETRY_AFTER:
+                return
+        self._runner.submit(kind, row.uuid, {}, "schedule", join=True)

@@ -1,0 +1,35 @@
+"""What the phases work with; built once in ``main.py``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from notfallserver.server.cycle.normal.orders import Orders
+from notfallserver.server.cycle.normal.runs import Runs
+from notfallserver.server.cycle.recovery.desk import Desk
+from notfallserver.server.pool.setup import PoolPlace
+from notfallserver.server.pool.store import Pool
+from notfallserver.server.records import Catalogue
+from notfallserver.server.settings import Settings
+from notfallserver.server.vm.hypervisor import Hypervisor
+
+
+@dataclass(frozen=True)
+class Means:
+    """``ca_pem`` and ``urls`` go onto the rescue medium, best address first."""
+
+    settings: Settings
+    catalogue: Catalogue
+    pool: Pool
+    place: PoolPlace
+    hypervisor: Hypervisor
+    runs: Runs
+    orders: Orders
+    desk: Desk
+    ca_pem: str
+    urls: tuple[str, ...]
+
+    @property
+    def rescue_dir(self) -> Path:
+        return self.settings.data_dir / "rescue"

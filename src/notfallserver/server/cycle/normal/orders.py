@@ -1,0 +1,34 @@
+"""Which primaries shall replicate now: the answer to an agent's poll."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+
+class Orders:
+    """By primary the job that waits for a replication. Thread-safe; empty after a restart."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._jobs: dict[str, str] = {}
+
+    def give(self, primary: str, job: str) -> None:
+        with self._changed:
+            self._jobs[primary] = job
+            self._changed.notify_all()
+
+    def withdraw(self, primary: str) -> None:
+        with self._changed:
+            self._jobs.pop(primary, None)
+
+    def wait(self, primary: str, seconds: float) -> str:
+        """The waiting job, or an empty text after ``seconds``."""
+        with self._changed:
+            self._changed.wait_for(lambda: primary in self._jobs, timeout=seconds)
+            return self._jobs.get(primary, "")
+
+    @staticmethod
+    def rest(seconds: float) -> None:
+        """Hold a poll that has nothing to wait for, so that it comes no more often than others."""
+        time.sleep(seconds)

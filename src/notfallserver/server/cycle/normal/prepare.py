@@ -1,0 +1,66 @@
+"""The prepared image: an adapted clone of a version, ready to start.
+
+The clone is opened only inside the appliance; this module hands over files and takes an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from notfallserver.server.cycle.standin import describe_standin, hardware_of
+from notfallserver.server.pool.store import Clones, PrimaryStore
+from notfallserver.server.pool.version import Version
+from notfallserver.server.rescue_medium import Medium
+from notfallserver.server.settings import Settings
+from notfallserver.server.vm.appliance import run_appliance
+from notfallserver.server.vm.hypervisor import Hypervisor
+from notfallserver.server.vm.spec import Accelerator
+from notfallserver.wire.errors import NotfallError
+
+APPLIANCE_LIMIT_S = 900.0
+
+
+def prepare_image(
+    settings: Settings,
+    hypervisor: Hypervisor,
+    medium: Medium,
+    store: PrimaryStore,
+    version: Version,
+    progress: Callable[[str], None],
+) -> Clones:
+    """Adapt a clone of ``version`` to the stand-in's hardware; the same version is done once."""
+    if (done := store.prepared(version.stamp)) is not None:
+        return done
+    machine = version.manifest.machine
+    with store.preparing(version) as clones:
+        spec = describe_standin(settings, store.uuid, machine, clones.disks)
+        job: dict[str, Any] = {
+            "task": "adapt",
+            "machine": machine.to_json(),
+            "hardware": hardware_of(spec, machine),
+        }
+        progress("adapting in the appliance")
+        answer = run_appliance(
+            hypervisor,
+            medium,
+            clones.disks,
+            job,
+            timeout=APPLIANCE_LIMIT_S,
+            accelerator=Accelerator(settings.accelerator),
+        )
+        if not answer.get("ok"):
+            told = answer.get("error")
+            raise NotfallError.from_json(told if isinstance(told, dict) else {}, 500)
+        store.seal_prepared(
+            clones,
+            {
+                "changes": answer.get("changes", []),
+                "warnings": answer.get("warnings", []),
+                "system": answer.get("system", ""),
+            },
+        )
+    prepared = store.prepared(version.stamp)
+    if prepared is None:
+        raise NotfallError("not-prepared", "The prepared image is not there.", status=500)
+    return prepared

@@ -1,0 +1,63 @@
+"""The stand-in as a machine: its name, its virtual hardware, and what the adaptation must know."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from notfallserver.server.settings import Settings
+from notfallserver.server.vm.firmware import find_uefi
+from notfallserver.server.vm.fit import fit, real_cards
+from notfallserver.server.vm.spec import Accelerator, VmSpec
+from notfallserver.wire.facts import Machine
+
+SPARE_MEMORY = 1 << 30
+"""What the server keeps for itself, in bytes."""
+
+
+def machine_name(primary: str) -> str:
+    """The name of a primary's stand-in at the hypervisor."""
+    return f"standin-{primary}"
+
+
+def describe_standin(
+    settings: Settings, primary: str, machine: Machine, disks: Sequence[Path]
+) -> VmSpec:
+    """The stand-in on ``disks``; its NVRAM and console log lie beside them."""
+    directory = disks[0].parent
+    uefi = find_uefi(directory / "nvram.fd") if machine.firmware == "uefi" else None
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = settings.standin_memory_mib << 20 or max(512 << 20, whole - SPARE_MEMORY)
+    return fit(
+        machine,
+        disks,
+        name=machine_name(primary),
+        bridge=settings.lan_bridge,
+        accelerator=Accelerator(settings.accelerator),
+        uefi=uefi,
+        cpu_limit=os.cpu_count() or 1,
+        memory_limit=limit,
+        serial_log=directory / "console.log",
+        autostart=True,
+    )
+
+
+def hardware_of(spec: VmSpec, machine: Machine) -> dict[str, Any]:
+    """The stand-in's hardware in the words of the adaptation (see ``guest``)."""
+    names = {nic.mac.lower(): nic.name for nic in real_cards(machine)}
+    return {
+        "firmware": machine.firmware,
+        "role": "stand-in",
+        "disks": [{"driver": one.controller.linux_driver} for one in spec.disks],
+        "nics": [
+            {
+                "name": names[one.mac],
+                "mac": one.mac,
+                "old_mac": one.mac,
+                "driver": one.model.linux_driver,
+            }
+            for one in spec.nics
+        ],
+    }

@@ -1,0 +1,131 @@
+"""Builds the server in one visible place and runs it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from notfallserver.server.addresses import own_urls, server_names
+from notfallserver.server.agent_package import pack_agent
+from notfallserver.server.authority import Authority
+from notfallserver.server.cycle.conductor import Conductor
+from notfallserver.server.cycle.doors import AgentDoor, TargetDoor
+from notfallserver.server.cycle.means import Means
+from notfallserver.server.cycle.normal.orders import Orders
+from notfallserver.server.cycle.normal.runs import Runs
+from notfallserver.server.cycle.recovery.desk import Desk
+from notfallserver.server.cycle.runner import JobRunner
+from notfallserver.server.cycle.state import State
+from notfallserver.server.host.files import replace_file
+from notfallserver.server.house import House
+from notfallserver.server.pool.setup import PoolPlace, prepare_pool
+from notfallserver.server.pool.store import Pool
+from notfallserver.server.records import Catalogue, open_catalogue
+from notfallserver.server.rescue_medium import find_medium
+from notfallserver.server.settings import Settings
+from notfallserver.server.vm.libvirt import LibvirtHypervisor
+from notfallserver.server.web.agents import agents_router
+from notfallserver.server.web.app import make_app
+from notfallserver.server.web.serve import serve
+from notfallserver.server.web.targets import targets_router
+
+log = logging.getLogger(__name__)
+
+
+def ready_pool(settings: Settings) -> PoolPlace:
+    """The pool's directory, mounted if it is an image file."""
+    return prepare_pool(
+        settings.pool_path, settings.data_dir / "pool.img", settings.pool_image_gib << 30
+    )
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        stream=sys.stderr,
+        format="%(levelname)s %(name)s: %(message)s",
+    )
+    place = ready_pool(settings)
+    pool = Pool(settings.pool_path)
+    pool.sweep()
+    authority = Authority(settings.data_dir / "ca")
+    authority.ensure_server_certificate(server_names(settings))
+    catalogue = open_catalogue(settings.data_dir)
+    try:
+        _adopt(settings, catalogue, pool)
+        runner = JobRunner(catalogue.jobs, catalogue.journal)
+        means = Means(
+            settings=settings,
+            catalogue=catalogue,
+            pool=pool,
+            place=place,
+            hypervisor=LibvirtHypervisor(settings.libvirt_uri),
+            runs=Runs(pool),
+            orders=Orders(),
+            desk=Desk(),
+            ca_pem=authority.ca_pem,
+            urls=own_urls(settings),
+        )
+        conductor = Conductor(means, runner)
+        house = House(
+            settings=settings,
+            catalogue=catalogue,
+            runner=runner,
+            authority=authority,
+            conductor=conductor,
+            agent_package=_write_agent(settings.data_dir / "agent.pyz"),
+            urls=means.urls,
+        )
+        doors = (
+            agents_router(AgentDoor(means, conductor)),
+            targets_router(TargetDoor(means)),
+        )
+        _serve(house, means, conductor, make_app(house, doors))
+    finally:
+        catalogue.close()
+
+
+def _serve(house: House, means: Means, conductor: Conductor, app: FastAPI) -> None:
+    """Jobs and duties begin when the port is open and end before the catalogue closes."""
+
+    def started() -> None:
+        house.runner.resume_unfinished()
+        if find_medium(means.rescue_dir) is None:
+            house.runner.submit("rescue_build", None, {}, "server", join=True)
+        conductor.duties.start()
+
+    try:
+        serve(app, house, started)
+    finally:
+        conductor.duties.stop()
+        house.runner.stop()
+        means.runs.close()
+
+
+def _adopt(settings: Settings, catalogue: Catalogue, pool: Pool) -> None:
+    """Primaries that the pool has and the catalogue lost; and the newest versions of the others."""
+    for uuid, name in pool.primaries():
+        newest = pool.primary(uuid).newest()
+        catalogue.primaries.adopt_primary(
+            uuid,
+            name,
+            newest.manifest.machine if newest else None,
+            newest.stamp if newest else "",
+            State.NORMAL if newest else State.NEW,
+            settings.schedule_minutes,
+            settings.capture_minutes,
+        )
+    for row in catalogue.primaries.all():
+        store = pool.add_primary(row.uuid, row.name)
+        newest = store.newest()
+        if newest is not None and newest.stamp != row.newest_version:
+            catalogue.primaries.new_version(row.uuid, newest.stamp)
+
+
+def _write_agent(path: Path) -> Path:
+    replace_file(path, pack_agent(), 0o644)
+    return path
