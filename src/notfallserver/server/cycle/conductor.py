@@ -19,7 +19,7 @@ from notfallserver.server.cycle.files import FileAccess
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.outage.guard import Verdict, overrule
 from notfallserver.server.cycle.outage.watch import examine_primary
-from notfallserver.server.cycle.recovery.plan import RecoveryPlan, plan_recovery
+from notfallserver.server.cycle.recovery.plan import DiskPlan, plan_recovery
 from notfallserver.server.cycle.runner import JobContext, JobRunner
 from notfallserver.server.cycle.standin import machine_name
 from notfallserver.server.cycle.state import Event, State, next_state
@@ -128,6 +128,7 @@ class Conductor:
             self._means.pool.primary(row.uuid).need_newest()
             verdict = self._decide(row, who, overrule_reason)
             self._move(row.uuid, Event.ACTIVATE, who, overrule_reason, verdict.to_json())
+            self._end_replication(row.uuid)
             try:
                 return self._runner.submit(
                     "activate",
@@ -138,6 +139,12 @@ class Conductor:
             except NotfallError as error:
                 self._move(row.uuid, Event.ACTIVATION_FAILED, "server", str(error))
                 raise
+
+    def _end_replication(self, primary: str) -> None:
+        """A run that the outage cut off must not hold up the stand-in."""
+        for job in self._means.catalogue.jobs.unfinished(primary, "replicate"):
+            self._runner.cancel(job.id, "server")
+        self._means.runs.end(primary)
 
     def _decide(self, row: Primary, who: str, reason: str = "") -> Verdict:
         """Ask the guard; raise its refusal, or journal that a person overruled it."""
@@ -167,12 +174,12 @@ class Conductor:
 
     def plan_recovery(
         self, primary: str, target_code: str, disk_map: Mapping[str, str] | None
-    ) -> actions.PlanToConfirm:
+    ) -> actions.RecoveryPlan:
         return self._plan(primary, target_code, disk_map)[1]
 
     def _plan(
         self, primary: str, target_code: str, disk_map: Mapping[str, str] | None
-    ) -> tuple[RecoveryPlan, actions.PlanToConfirm]:
+    ) -> tuple[DiskPlan, actions.RecoveryPlan]:
         row = self._row(primary)
         target = self._means.catalogue.targets.by_code(target_code)
         original = self._means.pool.primary(row.uuid).need_newest().manifest.machine
@@ -189,7 +196,7 @@ class Conductor:
             )
             for pair in plan.pairs
         )
-        shown = actions.PlanToConfirm(
+        shown = actions.RecoveryPlan(
             primary=row.uuid,
             target=target.id,
             moves=moves,

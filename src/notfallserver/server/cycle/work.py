@@ -6,10 +6,11 @@ repeated, or is skipped when the context's notes or the pool say that it is done
 
 from __future__ import annotations
 
-import logging
+import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
@@ -33,8 +34,6 @@ from notfallserver.server.pool.store import Clones, PrimaryStore
 from notfallserver.server.rescue_medium import Medium, build_medium, find_medium
 from notfallserver.wire.errors import NotfallError
 
-log = logging.getLogger(__name__)
-
 KEEP_UP_PAUSE_S = 120.0
 """How long a ready target rests between two rounds."""
 
@@ -49,12 +48,15 @@ class Work:
     move: Move
     allow: Callable[[str, JobContext], None]
     """Asks the guard once more before a restarted activation; raises its refusal."""
+    preparing: dict[str, threading.Lock] = field(
+        default_factory=lambda: defaultdict(threading.Lock)
+    )
 
     def register(self) -> None:
         """Name the jobs and which of them cannot run together for one primary."""
         runner = self.runner
-        runner.register("replicate", self.replicate, {"activate", "switch_back", "recover"})
-        runner.register("prepare", self.prepare, {"activate"})
+        runner.register("replicate", self.replicate, {"switch_back", "recover"})
+        runner.register("prepare", self.prepare)
         runner.register("activate", self.activate, {"recover", "switch_back"})
         runner.register("capture", self.capture, {"recover", "switch_back"})
         runner.register("recover", self.recover)
@@ -95,9 +97,11 @@ class Work:
         if (done := store.prepared(version.stamp)) is not None:
             return done
         medium = self._medium(ctx)
-        return prepare_image(
-            self.means.settings, self.means.hypervisor, medium, store, version, ctx.progress
-        )
+        # An activation that comes while the image is being prepared waits for just that.
+        with self.preparing[store.uuid]:
+            return prepare_image(
+                self.means.settings, self.means.hypervisor, medium, store, version, ctx.progress
+            )
 
     def _medium(self, ctx: JobContext) -> Medium:
         """The rescue medium; waits for its first build."""

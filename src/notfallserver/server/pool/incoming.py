@@ -9,9 +9,11 @@ a restart of the machine it is dropped: the order in which pages reached the dis
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -33,6 +35,22 @@ from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.frames import Offer, bad_frame, read_blocks
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@contextmanager
+def pool_may_be_full() -> Iterator[None]:
+    """Tell in words when the pool has no space left; the last version is untouched by that."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise NotfallError(
+            "pool-full",
+            "The image pool is full.",
+            "Remove old versions or give the pool more space; then replicate again.",
+            status=507,
+        ) from None
 
 
 def utc_now() -> str:
@@ -205,7 +223,8 @@ class Incoming:
             if hash_block(view[at : at + length]) != digest or digest == HOLE:
                 raise bad_frame(f"block {number} of disk {index} does not match its hash")
             at += length
-        disk.store(blocks.entries, blocks.payload)
+        with pool_may_be_full():
+            disk.store(blocks.entries, blocks.payload)
         with self._lock:
             self.counts = replace(self.counts, received=self.counts.received + at)
 
@@ -234,7 +253,9 @@ class Incoming:
         with self._idle:
             self._idle.wait_for(lambda: self._busy == 0, timeout=60)
             disks, self._disks = self._disks, []
-        if not disks:
+        if not disks or self._find_run() != self.run:
+            for disk in disks:
+                disk.close()
             raise _over()
         images = []
         try:
@@ -243,8 +264,9 @@ class Incoming:
                     raise NotfallError(
                         "incomplete", "Blocks of this run are missing.", "Run it again.", retry=True
                     )
-                os.fsync(disk.raw)
-                disk.idx.sync()
+                with pool_may_be_full():
+                    os.fsync(disk.raw)
+                    disk.idx.sync()
                 digest = hash_index(self._paths.incoming / layout.idx_name(disk.index))
                 images.append(DiskImage(disk.index, disk.size, disk.idx.used(), digest))
         finally:
@@ -252,6 +274,13 @@ class Incoming:
                 disk.close()
         sealed = replace(manifest, disks=tuple(images), sealed_at=utc_now())
         return seal_directory(self._paths, sealed)
+
+    def _find_run(self) -> str:
+        """Whose work lies in ``incoming/``: another run or a capture may have taken the place."""
+        try:
+            return str(read_json(self._paths.incoming / layout.RUN).get("run"))
+        except (FileNotFoundError, NotfallError):
+            return ""
 
     @property
     def started_at(self) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from notfallserver.server.host.clone import clone_file, differing_blocks
 from notfallserver.server.host.files import discard_tree, sync_path
 from notfallserver.server.pool import layout
-from notfallserver.server.pool.incoming import seal_directory, utc_now
+from notfallserver.server.pool.incoming import pool_may_be_full, seal_directory, utc_now
 from notfallserver.server.pool.index import Index, fit_index, hash_index, make_index
 from notfallserver.server.pool.store import Clones, PrimaryStore
 from notfallserver.server.pool.version import DiskImage, Manifest, Version
@@ -58,7 +58,8 @@ def capture(
     images, changed = [], 0
     for index, disk in enumerate(standin.disks):
         raw = directory / disk.name
-        image, differing = _index_disk(base, index, raw, directory, progress)
+        with pool_may_be_full():
+            image, differing = _index_disk(base, index, raw, directory, progress)
         images.append(image)
         changed += differing
     version = seal_directory(

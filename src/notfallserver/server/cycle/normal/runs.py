@@ -166,6 +166,10 @@ class Runs:
         run.version = run.incoming.seal(manifest)
         return run
 
+    def end(self, uuid: str) -> None:
+        """End the run of a primary, if there is one: its stand-in takes over."""
+        self._end_older(uuid)
+
     def close(self) -> None:
         """Let go of all files; what arrived stays for the next start."""
         with self._lock:

@@ -31,7 +31,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class RecoveryPlan:
+class DiskPlan:
     """What a recovery will do to the target's disks."""
 
     pairs: tuple[Pair, ...]
@@ -41,7 +41,7 @@ class RecoveryPlan:
         return [pair.order() for pair in self.pairs]
 
 
-def plan_recovery(original: Machine, target: Machine, named: Mapping[str, str]) -> RecoveryPlan:
+def plan_recovery(original: Machine, target: Machine, named: Mapping[str, str]) -> DiskPlan:
     """Plan, or refuse with the reason. ``named`` maps original disk names to target disk names."""
     if original.firmware != target.firmware:
         want, got = original.firmware.upper(), target.firmware.upper()
@@ -56,7 +56,7 @@ def plan_recovery(original: Machine, target: Machine, named: Mapping[str, str]) 
         _check_fit(old, new)
         pairs.append(Pair(index, old, new))
     taken = {one.name for one in chosen}
-    return RecoveryPlan(tuple(pairs), tuple(one for one in target.disks if one.name not in taken))
+    return DiskPlan(tuple(pairs), tuple(one for one in target.disks if one.name not in taken))
 
 
 def _choose(
