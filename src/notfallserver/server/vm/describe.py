@@ -179,8 +179,8 @@ def _add_disks(devices: Element, disks: tuple[VmDisk, ...]) -> None:
                 type="drive",
                 controller=str(scsi.index(disk.controller)),
                 bus="0",
-                target=str(units[disk.controller]) if disk.controller is Controller.MPTSAS else "0",
-                unit="0" if disk.controller is Controller.MPTSAS else str(units[disk.controller]),
+                target=str(units[disk.controller]),  # only virtio-scsi knows units
+                unit="0",
             )
             units[disk.controller] += 1
 

@@ -9,6 +9,7 @@ disk and card in the result, for the adaptation of the image.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
@@ -44,7 +45,8 @@ _CARDS = {
     "vmxnet3": NicModel.VMXNET3,
 }
 _VIRTUAL = {"bridge", "bonding", "dummy", "macvlan", "team", "tun", "veth", "vlan", "wireguard"}
-_IDE_LIMIT = 4
+_LIMITS = {Controller.IDE: 4, Controller.MPTSAS: 8}
+"""Most disks of a controller that has no second one in QEMU."""
 _ESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
 _STEP = 64 << 20
 _DEFAULT_MEMORY = 2 << 30
@@ -81,8 +83,8 @@ def fit(
             "The machine boots by UEFI, and no firmware was given.",
             "Install the package 'ovmf'.",
         )
-    ide = sum(disk.driver == "ata_piix" for disk in machine.disks) <= _IDE_LIMIT
-    controllers = [_controller(disk, ide) for disk in machine.disks]
+    drivers = Counter(disk.driver for disk in machine.disks)
+    controllers = [_controller(disk, drivers[disk.driver]) for disk in machine.disks]
     first = _boot_disk(machine)
     return VmSpec(
         name=name,
@@ -135,13 +137,13 @@ def real_cards(machine: Machine) -> list[Nic]:
     return list(cards.values())
 
 
-def _controller(disk: Disk, ide: bool) -> Controller:
+def _controller(disk: Disk, siblings: int) -> Controller:
     """AHCI where the original's controller isn't emulated: every kernel has its driver.
 
     AHCI and IDE disks always have sectors of 512 bytes; others need a controller that can more.
     """
     fitting = _CONTROLLERS.get(disk.driver, Controller.SATA)
-    if fitting is Controller.IDE and not ide:
+    if siblings > _LIMITS.get(fitting, siblings):
         fitting = Controller.SATA
     if disk.sector != 512 and fitting in (Controller.SATA, Controller.IDE):
         return Controller.SCSI
