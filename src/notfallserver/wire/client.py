@@ -11,11 +11,14 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 from urllib.parse import urlsplit
 
+from notfallserver.wire.blocks import Buffer
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.frames import FRAME_LIMIT
+
+Body = List[Buffer]
 
 JSON_LIMIT = 16 << 20
 """Longest JSON answer that is read, in bytes."""
@@ -63,7 +66,7 @@ class Client:
     ) -> Dict[str, Any]:
         """Send JSON (or nothing), read a JSON object; ``timeout`` in seconds, 0 = the default."""
         raw = b"" if body is None else json.dumps(body).encode()
-        answer = self._exchange(method, path, raw, "application/json", timeout, JSON_LIMIT)
+        answer = self._exchange(method, path, [raw], "application/json", timeout, JSON_LIMIT)
         if not answer:
             return {}
         try:
@@ -76,12 +79,15 @@ class Client:
             )
         return read
 
-    def send(self, method: str, path: str, frame: bytes, limit: int = FRAME_LIMIT) -> bytes:
-        """Send a binary frame, read a binary answer of at most ``limit`` bytes."""
-        return self._exchange(method, path, frame, "application/octet-stream", 0, limit)
+    def send(
+        self, method: str, path: str, frame: Union[bytes, List[Buffer]], limit: int = FRAME_LIMIT
+    ) -> bytes:
+        """Send a binary frame (or its parts), read a binary answer of at most ``limit`` bytes."""
+        parts: Body = [frame] if isinstance(frame, bytes) else frame
+        return self._exchange(method, path, parts, "application/octet-stream", 0, limit)
 
     def _exchange(
-        self, method: str, path: str, body: bytes, kind: str, timeout: float, limit: int
+        self, method: str, path: str, body: Body, kind: str, timeout: float, limit: int
     ) -> bytes:
         try:
             status, answer = self._once(method, path, body, kind, timeout, limit)
@@ -108,7 +114,7 @@ class Client:
         raise NotfallError.from_json(told if isinstance(told, dict) else {}, status)
 
     def _once(
-        self, method: str, path: str, body: bytes, kind: str, timeout: float, limit: int
+        self, method: str, path: str, body: Body, kind: str, timeout: float, limit: int
     ) -> Tuple[int, bytes]:
         if self._connection is None:
             self._connection = http.client.HTTPSConnection(
@@ -116,7 +122,8 @@ class Client:
             )
             self._connection.connect()
         self._connection.sock.settimeout(timeout or self._timeout)
-        headers = {"Content-Type": kind}
+        length = sum(len(part) for part in body)
+        headers = {"Content-Type": kind, "Content-Length": str(length)}
         if self._bearer:
             headers["Authorization"] = f"Bearer {self._bearer}"
         self._connection.request(method, path, body, headers)

@@ -79,15 +79,15 @@ def readable_codecs() -> List[int]:
     return [PLAIN, ZLIB] + ([ZSTD] if _zstd is not None else [])
 
 
-def _pack(codec: int, payload: Buffer) -> Tuple[int, bytes]:
+def _pack(codec: int, payload: Buffer) -> Tuple[int, Buffer]:
     if codec == ZSTD and _zstd is not None:
         packed: bytes = _zstd.ZstdCompressor(level=1).compress(payload)
     elif codec == ZLIB:
         packed = zlib.compress(payload, 1)
     else:
-        return PLAIN, bytes(payload)
+        return PLAIN, payload
     if len(packed) >= len(payload):
-        return PLAIN, bytes(payload)
+        return PLAIN, payload
     return codec, packed
 
 
@@ -128,9 +128,12 @@ def _open(frame: Buffer, magic: bytes, most: int, entry: int) -> Tuple[int, int,
 
 
 def write_offer(disk: int, offer: Offer) -> bytes:
-    parts = [HEADER.pack(b"NFO1", disk, PLAIN, len(offer), 0)]
-    parts += [ENTRY.pack(number, digest) for number, digest in offer]
-    return b"".join(parts)
+    return HEADER.pack(b"NFO1", disk, PLAIN, len(offer), 0) + _entries(offer)
+
+
+def _entries(entries: Offer) -> bytes:
+    flat = [part for entry in entries for part in entry]
+    return struct.pack(">" + f"Q{HASH}s" * len(entries), *flat)
 
 
 def read_offer(frame: Buffer) -> Tuple[int, Offer]:
@@ -160,12 +163,15 @@ def read_holes(frame: Buffer) -> Tuple[int, List[Run]]:
     return disk, list(RUN.iter_unpack(body))
 
 
-def write_blocks(disk: int, entries: Offer, payload: Buffer, codec: int) -> bytes:
+def blocks_parts(disk: int, entries: Offer, payload: Buffer, codec: int) -> List[Buffer]:
+    """A frame of contents in parts, so that a large payload need not be copied."""
     used, packed = _pack(codec, payload)
-    parts = [HEADER.pack(b"NFB1", disk, used, len(entries), len(payload))]
-    parts += [ENTRY.pack(number, digest) for number, digest in entries]
-    parts.append(packed)
-    return b"".join(parts)
+    head = HEADER.pack(b"NFB1", disk, used, len(entries), len(payload))
+    return [head + _entries(entries), packed]
+
+
+def write_blocks(disk: int, entries: Offer, payload: Buffer, codec: int) -> bytes:
+    return b"".join(blocks_parts(disk, entries, payload, codec))
 
 
 def read_blocks(frame: Buffer, last_block: Optional[int] = None, tail: int = BLOCK) -> BlocksFrame:

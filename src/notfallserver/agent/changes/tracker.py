@@ -6,7 +6,8 @@ is queued (``block_bio_queue``) and, for drivers with request queues, where it i
 know only one of them and volumes that pass I/O on in place. It needs no module and no compiler.
 It works as long as the object lives.
 
-Two halves: the program marks one of them while the other one is read and cleared, so no mark is lost.
+Two halves: the program marks one of them while the other one is read and cleared, so that no
+mark is lost.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from typing import Optional
 
 from notfallserver.agent.disks.base import Protected
 from notfallserver.wire.errors import NotfallError
@@ -40,7 +41,7 @@ class DirectDisk:
                 raise self._failed(offset + done, "it ends too early")
             done += got
 
-    def _failed(self, offset: int, why: str) -> NotfallError:
+    def _failed(self, offset: int, why: Optional[str]) -> NotfallError:
         return NotfallError(
             "disk-read",
             f"The disk {self.disk.path} cannot be read at byte {offset} ({why}).",

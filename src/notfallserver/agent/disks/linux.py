@@ -14,7 +14,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 from notfallserver.agent import commands
 from notfallserver.agent.disks.base import Protected, Volume
 from notfallserver.wire.errors import NotfallError
-from notfallserver.wire.facts import TEXT_LIMIT, Disk, Machine, Nic, Partition
+from notfallserver.wire.facts import LIST_LIMIT, TEXT_LIMIT, Disk, Machine, Nic, Partition
 
 _BLOCK = Path("/sys/class/block")
 _NET = Path("/sys/class/net")
@@ -38,7 +38,9 @@ def _number(path: Path) -> int:
 
 def _natural(name: str) -> List[Tuple[int, str]]:
     """sdb before sdaa, nvme2n1 before nvme10n1."""
-    return [(int(part) if part.isdigit() else len(part), part) for part in re.findall(r"\d+|\D+", name)]
+    return [
+        (int(part) if part.isdigit() else len(part), part) for part in re.findall(r"\d+|\D+", name)
+    ]
 
 
 def disk_names() -> List[str]:
@@ -56,7 +58,7 @@ def disk_names() -> List[str]:
 
 def protected_disks(configured: Sequence[str] = ()) -> List[Protected]:
     """The disks to replicate: those configured, in that order, or all built-in ones."""
-    names = [os.path.basename(os.path.realpath(one)) for one in configured] or disk_names()
+    names = [Path(one).resolve().name for one in configured] or disk_names()
     if not names:
         raise NotfallError(
             "no-disks", "No disk to protect was found.", "Name the disks: install --disk /dev/sda."
@@ -120,6 +122,7 @@ def machine_facts(disks: Sequence[Protected]) -> Machine:
         cpus=os.cpu_count() or 1,
         memory=_memory(),
         gateway=_gateway(),
+        ports=_ports(),
         disks=[_disk(one, told) for one in disks],
         nics=_nics(),
     )
@@ -238,6 +241,20 @@ def _gateway_of_proc() -> Optional[str]:
         if len(fields) > 2 and fields[1] == "00000000" and fields[2] != "00000000":
             return socket.inet_ntoa(bytes.fromhex(fields[2])[::-1])
     return None
+
+
+def _ports() -> List[int]:
+    """TCP ports that something serves to the network, not only to the machine itself."""
+    found = set()
+    for name, own in (("tcp", "7F"), ("tcp6", "00000000000000000000000001000000")):
+        for line in _text_lines(Path("/proc/net") / name):
+            fields = line.split()
+            if len(fields) < 4 or fields[3] != "0A":  # listening
+                continue
+            address, _, port = fields[1].partition(":")
+            if not (address == own or (name == "tcp" and address.endswith(own))):
+                found.add(int(port, 16))
+    return sorted(found)[:LIST_LIMIT]
 
 
 def _text_lines(path: Path) -> Iterator[str]:

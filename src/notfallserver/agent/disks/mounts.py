@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ def read_mounts(text: str) -> List[Mount]:
             if not source.startswith("/dev/"):
                 continue
             try:
-                device = os.stat(source).st_rdev
+                device = Path(source).stat().st_rdev
             except OSError:
                 continue
             if not device:
@@ -54,6 +55,19 @@ def _plain(text: str) -> str:
 def current_mounts() -> List[Mount]:
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as stream:
         return read_mounts(stream.read())
+
+
+def open_mount(mount: Mount) -> int:
+    """The mount point, open; -1 where another mount hides it."""
+    try:
+        handle = os.open(mount.place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return -1
+    with contextlib.suppress(OSError):
+        if os.fstat(handle).st_dev == mount.device or mount.kind == "btrfs":
+            return handle
+    os.close(handle)
+    return -1
 
 
 def disks_below(device: int, protected: FrozenSet[int], depth: int = 0) -> Set[int]:
@@ -74,7 +88,7 @@ def disks_below(device: int, protected: FrozenSet[int], depth: int = 0) -> Set[i
         found |= disks_below(_number(one / "dev"), protected, depth + 1)
     backing = node / "loop" / "backing_file"
     try:
-        below = os.stat(backing.read_text().rstrip("\n")).st_dev
+        below = Path(backing.read_text().rstrip("\n")).stat().st_dev
     except OSError:
         return found
     return found | disks_below(below, protected, depth + 1)

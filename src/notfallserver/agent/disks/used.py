@@ -6,7 +6,6 @@ header. Everything else is used: partition tables, gaps, boot areas, unknown or 
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence
@@ -14,7 +13,7 @@ from typing import Dict, List, Optional, Sequence
 from notfallserver.agent.disks import fat, fsmap
 from notfallserver.agent.disks.base import Protected, Volume
 from notfallserver.agent.disks.direct import DirectDisk
-from notfallserver.agent.disks.mounts import Mount
+from notfallserver.agent.disks.mounts import Mount, open_mount
 from notfallserver.agent.disks.runs import Extent, free_runs, subtract, whole
 from notfallserver.wire.blocks import BLOCK, Run
 
@@ -93,19 +92,6 @@ class Census:
             if one.handle >= 0:
                 os.close(one.handle)
         self._sources.clear()
-
-
-def open_mount(mount: Mount) -> int:
-    """The mount point, open; -1 where another mount hides it."""
-    try:
-        handle = os.open(mount.place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
-        return -1
-    with contextlib.suppress(OSError):
-        if os.fstat(handle).st_dev == mount.device or mount.kind == "btrfs":
-            return handle
-    os.close(handle)
-    return -1
 
 
 def used_runs(disks: Sequence[Protected], free: FreeSpace) -> List[List[Run]]:

@@ -1,0 +1,87 @@
+"""The agent's settings: ``/etc/notfall-agent/agent.json`` and the certificates beside it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, List
+
+from notfallserver.wire.client import Client, tls_context
+from notfallserver.wire.errors import NotfallError
+
+DIRECTORY = Path("/etc/notfall-agent")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What can be set. Sizes and times are in the unit of the name."""
+
+    url: str
+    primary: str = ""
+    disks: List[str] = field(default_factory=list)  # empty: all built-in ones
+    workers: int = 3
+    hot_passes: int = 6
+    frozen_mib: int = 32
+    freeze_seconds: float = 10.0
+
+
+def _bad(path: Path, why: str) -> NotfallError:
+    return NotfallError(
+        "bad-settings",
+        f"{path} cannot be used: {why}.",
+        "Repair it, or run the installation again with a new invitation.",
+    )
+
+
+def load_settings(directory: Path) -> Settings:
+    path = directory / "agent.json"
+    try:
+        read: Any = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _bad(path, error.strerror or "it cannot be read") from None
+    except ValueError:
+        raise _bad(path, "it is no JSON") from None
+    if not isinstance(read, dict) or not isinstance(read.get("url"), str):
+        raise _bad(path, "it names no server")
+    known = {one.name for one in fields(Settings)}
+    settings = Settings(**{name: value for name, value in read.items() if name in known})
+    if not isinstance(settings.disks, list) or not all(isinstance(x, str) for x in settings.disks):
+        raise _bad(path, "disks is no list of names")
+    for name, least, most in (
+        ("workers", 1, 16),
+        ("hot_passes", 2, 50),
+        ("frozen_mib", 2, 4096),
+        ("freeze_seconds", 1, 60),
+    ):
+        value = getattr(settings, name)
+        if not isinstance(value, (int, float)) or not least <= value <= most:
+            raise _bad(path, f"{name} must be between {least} and {most}")
+        if name != "freeze_seconds" and not isinstance(value, int):
+            raise _bad(path, f"{name} must be a whole number")
+    return settings
+
+
+def settings_text(settings: Settings) -> str:
+    return json.dumps(asdict(settings), indent=2) + "\n"
+
+
+def role(directory: Path) -> str:
+    """What this machine is: ``primary``, ``stand-in`` (written by the adaptation) ..."""
+    try:
+        return (directory / "role").read_text().strip() or "primary"
+    except OSError:
+        return "primary"
+
+
+def connect(directory: Path, settings: Settings) -> Client:
+    """A client that shows this primary's certificate."""
+    try:
+        context = tls_context(
+            (directory / "ca.pem").read_text(),
+            str(directory / "cert.pem"),
+            str(directory / "key.pem"),
+        )
+    except OSError as error:
+        raise _bad(directory, f"the certificates cannot be read ({error})") from None
+    return Client(settings.url, context)

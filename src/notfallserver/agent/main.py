@@ -1,0 +1,94 @@
+"""The agent's commands."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import List, Optional
+
+from notfallserver import VERSION
+from notfallserver.agent import config
+from notfallserver.agent.disks.linux import machine_facts, protected_disks
+from notfallserver.agent.freeze import watchdog
+from notfallserver.agent.freeze.linux import thaw_leftovers
+from notfallserver.agent.install import Wish, install, uninstall
+from notfallserver.agent.service import Service
+from notfallserver.agent.stop import Stop, Stopped
+from notfallserver.wire.errors import NotfallError
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="notfall-agent", description="Replicates this machine to its emergency server."
+    )
+    parser.add_argument("--version", action="version", version=VERSION)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("install", help="enrol this machine and start the service")
+    one.add_argument("--server", required=True, metavar="URL")
+    one.add_argument("--token", required=True)
+    one.add_argument("--ca", required=True, type=Path, metavar="FILE")
+    one.add_argument("--disk", action="append", default=[], metavar="/dev/X")
+    one.add_argument("--no-service", action="store_true", help="only enrol and copy the files")
+    for name, text in (
+        ("run", "the service: wait for orders"),
+        ("replicate", "one replication now; tells the result as JSON"),
+        ("facts", "what the server is told of this machine, as JSON"),
+    ):
+        one = commands.add_parser(name, help=text)
+        one.add_argument("--config", type=Path, default=config.DIRECTORY, metavar="DIR")
+    commands.add_parser("thaw", help="thaw what an agent that was killed left frozen")
+    commands.add_parser("uninstall", help="remove the agent from this machine")
+    one = commands.add_parser("watchdog")  # for the agent itself
+    one.add_argument("rest", nargs="+")
+    return parser
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    given = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    try:
+        _carry_out(given)
+    except NotfallError as error:
+        print(f"{error.cause}\n{error.remedy}".strip(), file=sys.stderr)
+        return 1
+    except Stopped:
+        return 130
+    return 0
+
+
+def _carry_out(given: argparse.Namespace) -> None:
+    if given.command == "install":
+        wish = Wish(given.server, given.token, given.ca, given.disk, not given.no_service)
+        print(f"This machine is enrolled as {install(wish)}.")
+    elif given.command == "run":
+        stop = Stop()
+        stop.listen()
+        Service(given.config, stop).serve()
+    elif given.command == "replicate":
+        stop = Stop()
+        stop.listen()
+        service = Service(given.config, stop)
+        try:
+            thaw_leftovers()
+            print(json.dumps(asdict(service.replicate())))
+        finally:
+            service.close()
+    elif given.command == "facts":
+        has_settings = (given.config / "agent.json").exists()
+        disks = config.load_settings(given.config).disks if has_settings else []
+        print(json.dumps(machine_facts(protected_disks(disks)).to_json(), indent=2))
+    elif given.command == "thaw":
+        for place in thaw_leftovers():
+            print(f"{place} was frozen.")
+    elif given.command == "uninstall":
+        uninstall()
+    else:
+        watchdog.main(given.rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,318 @@
+"""One replication: hot passes, a frozen moment, and the seal that makes it a version.
+
+Hot passes read while the system works: first everything in use (or, if the server has the version
+since which all writes are known, only what was written since), then again what was written
+meanwhile, until little is left. Then all filesystems are frozen, the rest is read into memory,
+they are thawed, and the rest is sent. A run cut at any instant leaves the last version untouched.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Sequence, Tuple
+
+from notfallserver.agent.changes.base import Marks, marked_runs
+from notfallserver.agent.changes.ledger import Ledger
+from notfallserver.agent.config import Settings
+from notfallserver.agent.crew import Crew
+from notfallserver.agent.disks.base import Protected
+from notfallserver.agent.disks.direct import DirectDisk
+from notfallserver.agent.disks.linux import machine_facts
+from notfallserver.agent.disks.mounts import Mount, current_mounts, to_freeze
+from notfallserver.agent.disks.runs import intersect, merged, subtract, total, whole
+from notfallserver.agent.disks.used import Census, FreeSpace, used_runs
+from notfallserver.agent.freeze.linux import Freezer, Held, write_out
+from notfallserver.agent.line import Line
+from notfallserver.agent.moment import FrozenBuffer, TooMuch, all_batches
+from notfallserver.agent.send import Batch, Sender
+from notfallserver.agent.stop import Stop
+from notfallserver.wire.blocks import BLOCK, Run
+from notfallserver.wire.errors import NotfallError
+from notfallserver.wire.frames import HOLE_RUNS, readable_codecs
+
+TRIES = 3
+"""How often a frozen moment that was too long is tried again after another hot pass."""
+
+Used = List[List[Run]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run achieved. Bytes; milliseconds; seconds."""
+
+    version: str
+    read_all: bool
+    passes: int
+    bytes_read: int
+    bytes_sent: int
+    frozen_blocks: int
+    freeze_ms: float
+    seconds: float
+    consistency: str
+
+
+def boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+class Replication:
+    """One run. ``connect`` makes a line of its own for each thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        disks: Sequence[Protected],
+        ledger: Ledger,
+        connect: Callable[[], Line],
+        stop: Stop,
+    ) -> None:
+        self._settings = settings
+        self._protected = list(disks)
+        self._ledger = ledger
+        self._connect = connect
+        self._stop = stop
+        self._cleanup = ExitStack()
+        self._line = connect()
+        self._path = ""
+        self._phase = "hot"
+        self._pass = 0
+        self._total = 0
+        self._seen: Used = [[] for _ in disks]
+        """Blocks whose content was sent at least once, in this run or the version it builds on."""
+
+    def run(self) -> Outcome:
+        began = time.monotonic()
+        machine = machine_facts(self._protected).to_json()
+        body = {
+            "machine": machine,
+            "codecs": readable_codecs(),
+            "tracked_since": self._ledger.since,
+            "boot_id": boot_id(),
+        }
+        answer = self._line.call("/agent/v1/runs", body)
+        self._path = f"/agent/v1/runs/{answer.get('run', '')}"
+        with self._cleanup:
+            self._cleanup.callback(self._line.close)
+            try:
+                return self._transfer(answer, machine, began)
+            except NotfallError as error:
+                self._tell_failure(error)
+                raise
+
+    def _tell_failure(self, error: NotfallError) -> None:
+        try:
+            self._line.call(f"{self._path}/fail", error.to_json(), timeout=10, patience=0)
+        except NotfallError:
+            pass  # it is in the agent's log; the server notices the silence
+
+    def _transfer(self, answer: Dict[str, Any], machine: Dict[str, Any], began: float) -> Outcome:
+        base, codec = str(answer.get("base", "")), int(answer.get("codec", 0))
+        self._crew = Crew(self._settings.workers)
+        self._cleanup.callback(self._crew.close)
+        self._disks = []
+        for one in self._protected:
+            self._disks.append(DirectDisk(one))
+            self._cleanup.callback(self._disks[-1].close)
+        self._sender = Sender(self._crew, self._connect, self._disks, self._path, codec)
+        self._cleanup.callback(self._sender.close)
+        tracked = bool(self._ledger.knows and base and self._ledger.since == base)
+        self._hot_passes(tracked)
+        buffer = FrozenBuffer(self._crew, self._disks, self._settings.frozen_mib << 20)
+        held, used = self._freeze(buffer)
+        self._send_rest(buffer, used)
+        frozen_blocks = sum(total(buffer.held(disk)) for disk in range(len(self._disks)))
+        seal = {
+            "machine": machine,
+            "frozen_at": held.frozen_at,
+            "freeze_ms": round(held.milliseconds, 1),
+            "consistency": held.consistency,
+            "passes": self._pass,
+            "bytes_read": self._sender.read + frozen_blocks * BLOCK,
+            "bytes_sent": self._sender.sent,
+            "read_all": not tracked,
+        }
+        version = str(self._line.call(f"{self._path}/seal", seal, timeout=600).get("version", ""))
+        self._ledger.seal(version, used)
+        return Outcome(
+            version,
+            not tracked,
+            self._pass,
+            self._sender.read + frozen_blocks * BLOCK,
+            self._sender.sent,
+            frozen_blocks,
+            held.milliseconds,
+            time.monotonic() - began,
+            held.consistency,
+        )
+
+    # -- hot -------------------------------------------------------------------------------------
+
+    def _groups(self) -> Tuple[List[Mount], List[List[Mount]]]:
+        mounts = current_mounts()
+        return mounts, to_freeze(mounts, [one.device for one in self._protected])
+
+    def _count_used(self) -> Used:
+        census = Census(self._disks, current_mounts())
+        try:
+            return used_runs(self._protected, census.free_space())
+        finally:
+            census.close()
+
+    def _hot_passes(self, tracked: bool) -> None:
+        write_out(self._groups()[1])
+        if tracked:
+            self._ledger.take()
+            self._seen = self._ledger.held
+            wanted = self._written_or_new(self._ledger.pending(), self._count_used())
+        else:
+            self._ledger.restart()
+            if not self._ledger.knows:
+                self._sender.note_hashes()
+            wanted = self._count_used()
+        self._hot_pass(wanted)
+        if not self._ledger.knows:
+            return
+        last = 0
+        for _ in range(1, self._settings.hot_passes):
+            write_out(self._groups()[1])
+            marks = self._ledger.take()
+            wanted = self._written_or_new(marks, self._count_used())
+            self._hot_pass(wanted)
+            amount = sum(total(runs) for runs in wanted)
+            if amount <= self._settings.frozen_mib * 4 or (last and amount > last * 3 // 4):
+                return  # a quarter of the frozen buffer, or it doesn't shrink any more
+            last = amount
+
+    def _written_or_new(self, marks: Marks, used: Used) -> Used:
+        """Marked blocks in use, and those in use whose content was never sent.
+
+        ``used`` must be counted after the marks were taken: then what was marked is in use.
+        """
+        wanted = []
+        for disk, runs in enumerate(used):
+            written = intersect(marked_runs(marks[disk]), runs)
+            wanted.append(merged(written + subtract(runs, self._seen[disk])))
+        return wanted
+
+    def _hot_pass(self, wanted: Used) -> None:
+        self._pass += 1
+        self._send("hot", all_batches(wanted), wanted)
+        self._seen = [merged([*one, *other]) for one, other in zip(self._seen, wanted)]
+
+    def _send(self, phase: str, batches: Sequence[Batch], wanted: Used) -> None:
+        self._phase = phase
+        self._total = sum(total(runs) for runs in wanted) * BLOCK
+        self._sender.send_all(batches, self._tick)
+        self._tick()
+
+    def _tick(self) -> None:
+        """Tell the progress; leave when asked to."""
+        self._stop.check()
+        body = {
+            "phase": self._phase,
+            "pass": self._pass,
+            "done": min(self._sender.done, self._total),
+            "total": self._total,
+        }
+        if self._line.call(f"{self._path}/progress", body).get("cancelled") is True:
+            raise NotfallError("cancelled", "The replication was cancelled.", status=409)
+
+    # -- frozen ----------------------------------------------------------------------------------
+
+    def _freeze(self, buffer: FrozenBuffer) -> Tuple[Held, Used]:
+        for _ in range(TRIES):
+            buffer.clear()
+            self._phase = "frozen"
+            self._tick()
+            marks: List[Marks] = []
+            try:
+                held, free = self._hold(buffer, marks)
+            except (TooMuch, NotfallError) as error:
+                if isinstance(error, NotfallError) and error.code != "freeze-lost":
+                    raise
+                if marks:  # taken, so they must be read again before the next try
+                    self._hot_pass(self._written_or_new(marks[0], self._count_used()))
+                continue
+            why = self._ledger.changes.broken()
+            if why:
+                raise NotfallError(
+                    "tracker-gap", f"Writes were missed: {why}.", "Run it again.", retry=True
+                )
+            return held, used_runs(self._protected, free)
+        raise NotfallError(
+            "not-consistent",
+            "The disks are written faster than they can be read in a frozen moment"
+            + ("." if self._ledger.knows else f", without write tracker ({self._why()})."),
+            "Run it at a quieter time, or raise frozen_mib in /etc/notfall-agent/agent.json.",
+            retry=True,
+        )
+
+    def _why(self) -> str:
+        return str(getattr(self._ledger.changes, "why", ""))
+
+    def _hold(self, buffer: FrozenBuffer, taken: List[Marks]) -> Tuple[Held, FreeSpace]:
+        mounts, groups = self._groups()
+        limit = self._settings.freeze_seconds
+        with ExitStack() as cleanup:
+            census = Census(self._disks, mounts)
+            cleanup.callback(census.close)
+            freezer = cleanup.enter_context(Freezer(groups, limit, self._stop))
+            if not self._ledger.knows:
+                self._rehearse(buffer, limit)
+            freezer.write_out()
+            self._ledger.changes.settle()
+            with freezer.hold() as held:
+                if self._ledger.knows:
+                    taken.append(self._ledger.take())
+                    free = census.free_space()
+                    buffer.read(self._must_read(taken[0]))
+                else:
+                    free = census.free_space()
+                    used = used_runs(self._protected, free)
+                    buffer.compare(used, self._sender, limit * 0.8)
+        return held, free
+
+    def _must_read(self, marks: Marks) -> Used:
+        return [
+            merged([*marked_runs(written), *disk.boot_areas()])
+            for written, disk in zip(marks, self._protected)
+        ]
+
+    def _rehearse(self, buffer: FrozenBuffer, limit: float) -> None:
+        """Measure how fast comparing is; refuse before the freeze if it would take too long."""
+        used = self._count_used()
+        sample = [
+            [run for batch in all_batches(used)[:64] if batch.disk == disk for run in batch.runs]
+            for disk in range(len(used))
+        ]
+        began = time.monotonic()
+        try:
+            buffer.compare(sample, self._sender, limit)
+        except TooMuch:
+            pass
+        buffer.clear()
+        blocks = sum(total(runs) for runs in sample)
+        seconds = time.monotonic() - began
+        if blocks and seconds / blocks * sum(total(runs) for runs in used) > limit * 0.7:
+            raise TooMuch
+
+    # -- after the thaw --------------------------------------------------------------------------
+
+    def _send_rest(self, buffer: FrozenBuffer, used: Used) -> None:
+        frozen = [buffer.held(disk) for disk in range(len(self._disks))]
+        self._send("sending", buffer.batches(), frozen)
+        # In use by now, but not written since: space that was only reserved. Its content is
+        # invisible in the frozen filesystem, so it can be read late.
+        late = [
+            subtract(subtract(runs, self._seen[disk]), frozen[disk])
+            for disk, runs in enumerate(used)
+        ]
+        if any(late):
+            self._send("sending", all_batches(late), late)
+        self._ledger.lose(used)
+        for disk, runs in enumerate(used):
+            holes = subtract(whole(self._protected[disk].blocks), runs)
+            self._sender.punch(disk, holes, HOLE_RUNS)

@@ -1,0 +1,137 @@
+"""Sending blocks: read, hash, offer the hashes, send what the server wants.
+
+Each thread of the crew has one aligned buffer of a frame's size and one connection; batches go on
+in parallel, memory stays at a few buffers. Blocks that are all zero are offered as holes and never
+sent. Counters are in bytes.
+"""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from dataclasses import dataclass
+from typing import Callable, List, Optional, Sequence, Tuple
+
+from notfallserver.agent.crew import Crew
+from notfallserver.agent.disks.direct import DirectDisk
+from notfallserver.agent.line import Line
+from notfallserver.wire.blocks import BLOCK, HASH, HOLE, Buffer, Run, hash_block
+from notfallserver.wire.errors import NotfallError
+from notfallserver.wire.frames import BATCH_BLOCKS, Offer, blocks_parts, write_holes, write_offer
+
+
+@dataclass(frozen=True)
+class Batch:
+    """At most one frame's blocks of one disk; ``data`` if they were read already."""
+
+    disk: int
+    runs: Sequence[Run]
+    data: Optional[memoryview] = None
+
+
+def read_runs(disk: DirectDisk, runs: Sequence[Run], view: memoryview) -> int:
+    """Read runs one after another into ``view``; returns the bytes."""
+    at = 0
+    for first, count in runs:
+        length = min(count * BLOCK, disk.size - first * BLOCK)
+        disk.read_into(view[at : at + length], first * BLOCK)
+        at += length
+    return at
+
+
+def hash_runs(runs: Sequence[Run], view: memoryview) -> Offer:
+    """Number and hash of each block; ``view`` holds them one after another."""
+    entries: Offer = []
+    at = 0
+    for first, count in runs:
+        for number in range(first, first + count):
+            entries.append((number, hash_block(view[at : at + BLOCK])))
+            at += BLOCK
+    return entries
+
+
+class Sender:
+    """Sends batches of one run; ``run_path`` is ``/agent/v1/runs/ID``."""
+
+    def __init__(
+        self,
+        crew: Crew,
+        connect: Callable[[], Line],
+        disks: Sequence[DirectDisk],
+        run_path: str,
+        codec: int,
+    ) -> None:
+        self.read = self.sent = self.done = 0
+        self.hashes: List[bytearray] = []
+        """Where each hash is noted, if anywhere: per disk, 16 bytes per block."""
+        self._crew = crew
+        self._disks = list(disks)
+        self._path = run_path
+        self._codec = codec
+        self._lock = threading.Lock()
+        self._lines = [connect() for _ in range(crew.size)]
+        self._buffers = [mmap.mmap(-1, BATCH_BLOCKS * BLOCK) for _ in range(crew.size)]
+
+    def note_hashes(self) -> None:
+        self.hashes = [bytearray(disk.disk.blocks * HASH) for disk in self._disks]
+
+    def send_all(self, batches: Sequence[Batch], tick: Callable[[], None]) -> None:
+        self.done = 0
+        self._crew.each(batches, self._send, tick)
+
+    def load(self, number: int, batch: Batch) -> memoryview:
+        """The batch's contents, read into the thread's buffer unless they are there already."""
+        if batch.data is not None:
+            return batch.data
+        view = memoryview(self._buffers[number])
+        length = read_runs(self._disks[batch.disk], batch.runs, view)
+        with self._lock:
+            self.read += length
+        return view[:length]
+
+    def _send(self, number: int, batch: Batch) -> None:
+        line = self._lines[number]
+        view = self.load(number, batch)
+        entries = hash_runs(batch.runs, view)
+        if self.hashes:
+            noted = self.hashes[batch.disk]
+            for block, digest in entries:
+                noted[block * HASH : block * HASH + HASH] = digest
+        bitmap = line.send(f"{self._path}/offer", write_offer(batch.disk, entries))
+        if len(bitmap) != (len(entries) + 7) // 8:
+            raise NotfallError(
+                "bad-answer", "The server's answer to an offer is broken.", "Update both sides."
+            )
+        wanted = [
+            place
+            for place, (_, digest) in enumerate(entries)
+            if bitmap[place >> 3] & (0x80 >> (place & 7)) and digest != HOLE
+        ]
+        if wanted:
+            chosen, payload = choose(entries, view, wanted)
+            parts = blocks_parts(batch.disk, chosen, payload, self._codec)
+            line.send(f"{self._path}/blocks", parts)
+            with self._lock:
+                self.sent += sum(len(part) for part in parts)
+        with self._lock:
+            self.done += len(view)
+
+    def punch(self, disk: int, holes: Sequence[Run], most: int) -> None:
+        """Tell which blocks nothing uses."""
+        for start in range(0, len(holes), most):
+            frame = write_holes(disk, holes[start : start + most])
+            self._lines[0].send(f"{self._path}/holes", frame)
+
+    def close(self) -> None:
+        for line in self._lines:
+            line.close()
+
+
+def choose(entries: Offer, view: memoryview, wanted: Sequence[int]) -> Tuple[Offer, Buffer]:
+    """The wanted ones of a batch and their contents, copied only if they are not all."""
+    if len(wanted) == len(entries):
+        return entries, view
+    chosen = [entries[place] for place in wanted]
+    if wanted[-1] - wanted[0] + 1 == len(wanted):
+        return chosen, view[wanted[0] * BLOCK : (wanted[-1] + 1) * BLOCK]
+    return chosen, b"".join(view[place * BLOCK : (place + 1) * BLOCK] for place in wanted)

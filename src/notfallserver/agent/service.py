@@ -1,0 +1,158 @@
+"""The agent's service: polls the server, replicates on order, keeps what it knows of the disks.
+
+The poll is the heartbeat; it goes on (marked busy) in a thread of its own while a replication runs.
+The server may be unreachable for as long as it likes: the agent tries again, at most a minute apart.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+from notfallserver import VERSION
+from notfallserver.agent import config
+from notfallserver.agent.changes.ledger import Ledger, watch
+from notfallserver.agent.config import Settings
+from notfallserver.agent.disks.linux import machine_facts, protected_disks
+from notfallserver.agent.freeze.linux import thaw_leftovers
+from notfallserver.agent.line import Line
+from notfallserver.agent.run import Outcome, Replication, boot_id
+from notfallserver.agent.stop import Stop, Stopped
+from notfallserver.wire.errors import NotfallError
+
+log = logging.getLogger("notfall-agent")
+
+POLL_TIMEOUT = 30.0
+HEARTBEAT = 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+
+
+class Service:
+    """One per process."""
+
+    def __init__(self, directory: Path, stop: Stop) -> None:
+        self._directory = directory
+        self._stop = stop
+        self._settings: Settings = config.load_settings(directory)
+        self._ledger: Optional[Ledger] = None
+
+    def serve(self) -> None:
+        """Work until asked to leave."""
+        for place in thaw_leftovers():
+            log.warning("thawed %s, which an agent that was killed had left frozen", place)
+        try:
+            self._watch_early()
+            self._loop()
+        except Stopped:
+            log.info("asked to leave")
+        finally:
+            self.close()
+
+    def _watch_early(self) -> None:
+        """Start the tracker at once; a trouble with disks is told again by the replication."""
+        if config.role(self._directory) == "stand-in":
+            return
+        try:
+            self._current_ledger()
+        except NotfallError as error:
+            log.warning("%s", error)
+
+    def _loop(self) -> None:
+        client = config.connect(self._directory, self._settings)
+        pause = _FIRST_PAUSE
+        first = True
+        while True:
+            self._stop.check()
+            try:
+                answer = client.call(
+                    "POST", "/agent/v1/poll", self._poll_body(first, False), POLL_TIMEOUT
+                )
+                first, pause = False, _FIRST_PAUSE
+            except NotfallError as error:
+                log.warning("poll: %s", error)
+                self._stop.wait(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+                continue
+            if answer.get("order") == "replicate" and self._role() == "primary":
+                self._replicate_beating()
+            elif answer.get("order") != "none":
+                self._stop.wait(_FIRST_PAUSE)
+
+    def _role(self) -> str:
+        return config.role(self._directory)
+
+    def _poll_body(self, facts: bool, busy: bool) -> Dict[str, Any]:
+        body: Dict[str, Any] = {
+            "boot_id": boot_id(),
+            "role": self._role(),
+            "agent": VERSION,
+            "busy": busy,
+        }
+        if facts:
+            try:
+                body["machine"] = machine_facts(protected_disks(self._settings.disks)).to_json()
+            except NotfallError as error:
+                log.warning("%s", error)
+        return body
+
+    def _replicate_beating(self) -> None:
+        over = threading.Event()
+        heart = threading.Thread(target=self._beat, args=(over,), daemon=True)
+        heart.start()
+        try:
+            outcome = self.replicate()
+            log.info("version %s: %s", outcome.version, outcome)
+        except NotfallError as error:
+            log.error("replication failed: %s [%s]", error, error.code)
+        except (OSError, RuntimeError, ValueError, MemoryError):
+            log.exception("replication failed")
+        finally:
+            over.set()
+
+    def _beat(self, over: threading.Event) -> None:
+        """Keep polling while busy; orders given meanwhile are given again later."""
+        client = config.connect(self._directory, self._settings)
+        while not over.wait(HEARTBEAT):
+            try:
+                client.call("POST", "/agent/v1/poll", self._poll_body(False, True), POLL_TIMEOUT)
+            except NotfallError:
+                pass  # the replication itself says when the server is away for long
+        client.close()
+
+    def replicate(self) -> Outcome:
+        """One run now."""
+        disks = protected_disks(self._settings.disks)
+        ledger = self._current_ledger()
+
+        def connect() -> Line:
+            return Line(config.connect(self._directory, self._settings), self._stop)
+
+        try:
+            return Replication(self._settings, disks, ledger, connect, self._stop).run()
+        except OSError as error:
+            raise NotfallError(
+                "agent-failed",
+                f"The agent could not go on ({error}).",
+                "See its log on the primary: journalctl -u notfall-agent",
+                retry=True,
+            ) from error
+
+    def _current_ledger(self) -> Ledger:
+        """What is known; nothing any more if disks or partitions changed or writes were missed."""
+        disks = protected_disks(self._settings.disks)
+        if self._ledger is not None and not self._ledger.fits(disks):
+            log.warning("disks or partitions changed, or writes were missed: reading all again")
+            self._ledger.close()
+            self._ledger = None
+        if self._ledger is None:
+            self._ledger = Ledger(disks, watch(disks))
+            if not self._ledger.knows:
+                log.warning("no write tracker here: each replication reads everything")
+        return self._ledger
+
+    def close(self) -> None:
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None

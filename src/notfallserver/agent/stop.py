@@ -1,0 +1,57 @@
+"""Leaving at once when asked to (SIGTERM, SIGINT), except while filesystems are frozen.
+
+Outside of a critical section the signal raises :class:`Stopped` in the main thread wherever it is;
+inside it only :meth:`Stop.asked` becomes true, and leaving the section raises.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import contextmanager
+from typing import Iterator
+
+
+class Stopped(BaseException):
+    """The agent was asked to leave. No error: nothing that catches errors may swallow it."""
+
+
+class Stop:
+    """One per process."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._critical = 0
+
+    def listen(self) -> None:
+        """Take over the signals; only in the main thread."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, _number: int, _frame: object) -> None:
+        self._event.set()
+        if not self._critical:
+            raise Stopped
+
+    @property
+    def asked(self) -> bool:
+        return self._event.is_set()
+
+    def check(self) -> None:
+        if self._event.is_set():
+            raise Stopped
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but not longer than until asked to leave."""
+        self._event.wait(seconds)
+        self.check()
+
+    @contextmanager
+    def critical(self) -> Iterator[None]:
+        self._critical += 1
+        try:
+            yield
+        finally:
+            self._critical -= 1
+        if not self._critical:
+            self.check()
