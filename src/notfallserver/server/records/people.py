@@ -10,11 +10,13 @@ import hashlib
 import secrets
 import threading
 from datetime import timedelta
+from pathlib import Path
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import delete, insert, select
 
+from notfallserver.server.host.files import replace_file
 from notfallserver.server.records.database import Database, now
 from notfallserver.server.records.journal import write_entry
 from notfallserver.server.records.tables import administrators, sessions
@@ -81,8 +83,17 @@ class People:
         with self._database.writing() as connection:
             connection.execute(delete(sessions).where(sessions.c.token_hash == _hash(token)))
 
-    def set_cli_token(self, token: str) -> None:
-        """The one token of the command line; the one before ends."""
+    def keep_cli_token(self, path: Path) -> None:
+        """See that the token in ``path``, readable by root only, opens this server.
+
+        Made if it is missing; known again if the catalogue was lost.
+        """
+        token = path.read_text("ascii").strip() if path.exists() else ""
+        if len(token) < 32:
+            token = secrets.token_hex(32)
+            replace_file(path, token.encode() + b"\n", 0o600)
+        if self.who(token) is not None:
+            return
         with self._database.writing() as connection:
             connection.execute(delete(sessions).where(sessions.c.expires_at.is_(None)))
             connection.execute(

@@ -1,0 +1,233 @@
+"""The commands of the cycle: replicate, versions, files, activate, recover, switch-back, undo."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from notfallserver.server.cli.api import connect
+from notfallserver.server.cli.following import begin_job
+from notfallserver.server.cli.primaries import PrimaryName
+from notfallserver.server.cli.show import (
+    ago,
+    chosen,
+    local,
+    size,
+    tell,
+    tell_json,
+    tell_table,
+)
+from notfallserver.wire.errors import NotfallError
+
+rescue = typer.Typer(help="The rescue medium.", no_args_is_help=True)
+
+Follow = Annotated[bool, typer.Option(help="Stay until the job is over.")]
+Directory = Annotated[Path | None, typer.Option(metavar="DIR")]
+
+
+def replicate(primary: PrimaryName, follow: Follow = False) -> None:
+    """Make a new version now."""
+    api = connect()
+    begin_job(api, api.post(f"/primaries/{primary}/replicate"), follow)
+
+
+def versions(primary: PrimaryName) -> None:
+    """List a primary's versions, the newest first."""
+    rows = connect().get(f"/primaries/{primary}/versions")
+    if chosen.as_json:
+        tell_json(rows)
+        return
+    tell_table(
+        ("VERSION", "TAKEN", "AGE", "BY", "CONSISTENT", "DISKS", "SIZE", "USED", "PREPARED"),
+        (
+            (
+                row["stamp"],
+                local(row["taken_at"]),
+                ago(row["taken_at"]),
+                row["source"],
+                row["consistency"],
+                str(row["disks"]),
+                size(row["size"]),
+                size(row["used"]),
+                "yes" if row["prepared"] else "",
+            )
+            for row in rows
+        ),
+        "There is no version yet.",
+    )
+
+
+def files(
+    primary: PrimaryName,
+    mount: Directory = None,
+    unmount: Directory = None,
+    version: Annotated[str, typer.Option(help="A version's stamp; left out: the newest.")] = "",
+) -> None:
+    """Show a version's volumes read-only in a directory, and put them away again."""
+    if (mount is None) == (unmount is None):
+        raise typer.BadParameter("give either --mount DIR or --unmount DIR")
+    api = connect()
+    if unmount is not None:
+        api.post("/files/unmount", {"directory": str(unmount.absolute())})
+        tell(f"{unmount} is unmounted.")
+        return
+    directory = str(mount.absolute()) if mount else ""
+    body = {"directory": directory, "version": version or None}
+    shown = api.post(f"/primaries/{primary}/files", body)
+    if chosen.as_json:
+        tell_json(shown)
+    tell(
+        f"Version {shown['version']} is at {directory}, read-only. "
+        f"Put it away: notfall files {primary} --unmount {directory}"
+    )
+
+
+def activate(
+    primary: PrimaryName,
+    overrule: Annotated[
+        str, typer.Option(metavar="REASON", help="Start against the guard's advice, and why.")
+    ] = "",
+    follow: Follow = True,
+) -> None:
+    """Start the stand-in, unless the guard sees a sign of life of the original."""
+    api = connect()
+    job = api.post(f"/primaries/{primary}/activate", {"overrule_reason": overrule})
+    begin_job(api, job, follow)
+
+
+def targets() -> None:
+    """List machines booted from the rescue medium. Each shows its code on its own screen."""
+    rows = connect().get("/targets")
+    if chosen.as_json:
+        tell_json(rows)
+        return
+    tell_table(
+        ("MACHINE", "ADDRESSES", "DISKS", "STATE", "HEARD OF"),
+        (
+            (
+                f"{row['vendor']} {row['product']}".strip() or row["hostname"],
+                ", ".join(row["addresses"]),
+                ", ".join(f"{disk['name']} {size(disk['size'])}" for disk in row["disks"]),
+                row["report"].get("state") or row["state"],
+                ago(row["seen"]),
+            )
+            for row in rows
+        ),
+        "No target. Boot a machine from the rescue medium: notfall rescue build",
+    )
+
+
+def recover(
+    primary: PrimaryName,
+    to: Annotated[str, typer.Option(metavar="CODE", help="The code on the target's screen.")],
+    disk: Annotated[
+        list[str] | None, typer.Option(metavar="OLD=NEW", help="This old disk onto that new one.")
+    ] = None,
+    yes: Annotated[bool, typer.Option(help="Overwrite without asking.")] = False,
+    follow: Follow = False,
+) -> None:
+    """Bring a primary back to a target: shows what will be overwritten, asks, then begins."""
+    api = connect()
+    wish: dict[str, Any] = {"code": to, "disks": _disk_map(disk) if disk else None}
+    plan = api.post(f"/primaries/{primary}/recovery-plan", wish)
+    if not chosen.as_json:
+        _show_plan(plan)
+    if not yes:
+        if chosen.as_json or not sys.stdin.isatty():
+            if chosen.as_json:
+                tell_json(plan)
+            raise NotfallError(
+                "not-confirmed", "Nothing was begun: it is not confirmed.", "Add --yes."
+            )
+        typer.confirm("Overwrite the new disks?", abort=True, err=True)
+    job = api.post(f"/primaries/{primary}/recover", {**wish, "confirmed": plan["digest"]})
+    begin_job(api, job, follow)
+
+
+def _show_plan(plan: dict[str, Any]) -> None:
+    tell_table(
+        ("OLD DISK", "", "NEW DISK", "", "MODEL, SERIAL", "WHAT IS ON IT AND WILL BE LOST"),
+        (
+            (
+                move["old_name"],
+                size(move["old_size"]),
+                move["new_name"],
+                size(move["new_size"]),
+                f"{move['new_model']} {move['new_serial']}".strip(),
+                "; ".join(move["overwrites"]) or "nothing known",
+            )
+            for move in plan["moves"]
+        ),
+        "No disk.",
+    )
+    if plan["untouched"]:
+        tell(f"Not touched: {', '.join(plan['untouched'])}")
+    for warning in plan["warnings"]:
+        tell(f"Warning: {warning}")
+
+
+def _disk_map(pairs: list[str]) -> dict[str, str]:
+    named: dict[str, str] = {}
+    for pair in pairs:
+        old, _, new = pair.partition("=")
+        if not old or not new or old in named:
+            raise typer.BadParameter(f"'{pair}' is not OLD=NEW, or OLD is named twice")
+        named[old.removeprefix("/dev/")] = new.removeprefix("/dev/")
+    return named
+
+
+def switch_back(
+    primary: PrimaryName,
+    at: Annotated[
+        str, typer.Option(metavar="TIME", help="'22:30', '2026-01-31 22:30'; left out: now.")
+    ] = "",
+    follow: Follow = True,
+) -> None:
+    """Stop the stand-in, bring the last changes to the target, start it from its own disks."""
+    moment = read_time(at, datetime.now().astimezone()) if at else None
+    api = connect()
+    body = {"at": moment.isoformat() if moment else None}
+    job = api.post(f"/primaries/{primary}/switch-back", body)
+    begin_job(api, job, follow and moment is None)
+
+
+def read_time(text: str, now: datetime) -> datetime:
+    """A time of day (the next one), or date and time; local unless it has a zone."""
+    try:
+        day = datetime.strptime(text.strip(), "%H:%M")
+        moment = now.replace(hour=day.hour, minute=day.minute, second=0, microsecond=0)
+        return moment if moment > now else moment + timedelta(days=1)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is no time; write 22:30 or 2026-01-31 22:30") from None
+    return moment if moment.tzinfo else moment.astimezone()
+
+
+def undo(primary: PrimaryName, follow: Follow = True) -> None:
+    """Go back one step: from the switch-back to the stand-in, from the stand-in to before it."""
+    api = connect()
+    begin_job(api, api.post(f"/primaries/{primary}/undo"), follow)
+
+
+@rescue.command()
+def build(follow: Follow = True) -> None:
+    """Make the rescue medium: an ISO for BIOS and UEFI, kernel and initrd for PXE."""
+    api = connect()
+    begin_job(api, api.post("/rescue/build"), follow)
+
+
+@rescue.callback()
+def _rescue() -> None:
+    """Keeps 'build' a command of its own while it is the only one."""
+
+
+def add_to(app: typer.Typer) -> None:
+    for command in (replicate, versions, files, activate, targets, recover, switch_back, undo):
+        app.command(command.__name__.replace("_", "-"))(command)

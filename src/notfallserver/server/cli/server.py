@@ -1,0 +1,115 @@
+"""``notfall server``: set up, run, look after this machine.
+
+The server's own rooms are imported only where they are needed: they take a second to load, and all
+other commands only talk to the running server.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from notfallserver.server.cli.api import connect
+from notfallserver.server.cli.show import ago, chosen, size, tell_json, tell_pairs
+from notfallserver.server.settings import load_settings, settings_path
+from notfallserver.wire.errors import NotfallError
+
+app = typer.Typer(help="This emergency server itself.", no_args_is_help=True)
+
+Text = Annotated[str | None, typer.Option()]
+Number = Annotated[int | None, typer.Option(min=1)]
+
+
+@app.command()
+def init(
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where all of the server's data is.")
+    ] = None,
+    pool_path: Annotated[Path | None, typer.Option(help="Where the images are.")] = None,
+    pool_image_gib: Annotated[
+        int | None, typer.Option(min=1, help="Size of the pool where it must be made as a file.")
+    ] = None,
+    listen_host: Text = None,
+    listen_port: Number = None,
+    lan_bridge: Annotated[str | None, typer.Option(help="The bridge stand-ins are on.")] = None,
+    accelerator: Annotated[str | None, typer.Option(help="kvm or tcg")] = None,
+    libvirt_uri: Text = None,
+    new_password: Annotated[
+        bool, typer.Option(help="Make a new administrator's password.")
+    ] = False,
+) -> None:
+    """Set this machine up as an emergency server; run again, it makes only what is missing.
+
+    The options go into the settings file, where everything else can be set as well.
+    """
+    from notfallserver.server.cli.install import set_up, write_settings
+
+    path = settings_path(chosen.config)
+    data = data_dir.absolute() if data_dir else None
+    pool = pool_path.absolute() if pool_path else data / "pool" if data else None
+    wished = {
+        "data_dir": data,
+        "pool_path": pool,
+        "pool_image_gib": pool_image_gib,
+        "listen_host": listen_host,
+        "listen_port": listen_port,
+        "lan_bridge": lan_bridge,
+        "accelerator": accelerator,
+        "libvirt_uri": libvirt_uri,
+    }
+    try:
+        settings = write_settings(path, {k: v for k, v in wished.items() if v is not None})
+        made = set_up(path, settings, new_password)
+    except PermissionError as error:
+        raise NotfallError(
+            "not-root", f"{error.filename}: {error.strerror}.", "Run it as root."
+        ) from None
+    if chosen.as_json:
+        tell_json(asdict(made))
+        return
+    tell_pairs(
+        (
+            ("settings", made.settings_file),
+            ("data", made.data_dir),
+            ("pool", f"{made.pool} ({'with' if made.reflink else 'WITHOUT'} reflink)"),
+            ("page", ", ".join(made.urls)),
+            ("CA's fingerprint", made.fingerprint),
+            ("administrator", made.administrator),
+            ("password", made.password or "as it was (a new one: --new-password)"),
+        )
+    )
+    typer.echo("Start the server: systemctl enable --now notfallserver", err=True)
+
+
+@app.command()
+def run() -> None:
+    """Run the server in the foreground until SIGTERM."""
+    from notfallserver.server.main import run as run_server
+
+    run_server(load_settings(chosen.config))
+
+
+@app.command()
+def status() -> None:
+    """The running server: pool, primaries by state, jobs."""
+    row = connect().get("/status")
+    if chosen.as_json:
+        tell_json(row)
+        return
+    pool = row["pool"]
+    states = ", ".join(f"{count} {state}" for state, count in sorted(row["states"].items()))
+    tell_pairs(
+        (
+            ("version", row["version"]),
+            ("started", ago(row["started_at"])),
+            ("page", ", ".join(row["urls"])),
+            ("pool", f"{pool['path']}: {size(pool['free'])} of {size(pool['size'])} free"),
+            ("filesystem", f"{pool['filesystem']}, reflink: {'yes' if pool['reflink'] else 'NO'}"),
+            ("primaries", states or "none"),
+            ("running jobs", str(row["running_jobs"])),
+            ("CA's fingerprint", row["fingerprint"]),
+        )
+    )
