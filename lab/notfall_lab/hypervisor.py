@@ -101,7 +101,8 @@ class Lab:
     ) -> subprocess.Popen[bytes]:
         """Start a command on the server's machine; it ends with the machine at the latest.
 
-        The process returned is nsenter, which passes on the exit code but no signals.
+        The process returned is nsenter: it passes on the exit code but no signals, see
+        :meth:`signal_in`.
         """
         return subprocess.Popen(
             self.inside(arguments),
@@ -110,6 +111,11 @@ class Lab:
             stderr=output,
             env={**os.environ, **(environment or {})},
         )
+
+    def signal_in(self, process: subprocess.Popen[bytes], number: int) -> None:
+        """Send a signal to the command itself that :meth:`popen_in` started."""
+        for child in _children(process.pid):
+            os.kill(child, number)
 
     def power_cycle(self) -> None:
         """Cut the server's power and switch it on again: everything on it dies at once.
@@ -158,8 +164,7 @@ class Lab:
         while not (run / "keeper-ready").exists():
             self._check_alive(until)
             time.sleep(0.02)
-        children = Path(f"/proc/{self._keeper.pid}/task/{self._keeper.pid}/children")
-        self._inside = int(children.read_text().split()[0])
+        self._inside = _children(self._keeper.pid)[0]
         while not self._libvirt_answers():
             self._check_alive(until)
             time.sleep(0.05)
@@ -197,3 +202,10 @@ class Lab:
             device, _, backing = line.partition(" ")
             if Path(backing.strip()).is_relative_to(self.directory):
                 sh("losetup", "-d", device, ok=(0, 1))
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []  # it has ended

@@ -7,6 +7,7 @@ so the disk may lag behind the memory by the one write that is under way, and by
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -262,6 +263,14 @@ def test_channels_and_read_only_disks(hypervisor: LibvirtHypervisor, pool: Path)
         assert count_on(disk) == 0
     finally:
         hypervisor.kill("appliance")
+
+
+def test_a_command_of_the_lab_can_be_killed(lab: Lab) -> None:
+    process = lab.popen_in(["sleep", "600"])
+    wait_for(lambda: bool(processes_with("sleep\0600")))
+    lab.signal_in(process, signal.SIGKILL)
+    assert process.wait(timeout=10) in (-signal.SIGKILL, 128 + signal.SIGKILL)
+    assert "10.77.201.1" in lab.run_in(["ip", "address", "show", "lan0"]).stdout
 
 
 def test_nothing_outlives_a_killed_lab(tmp_path: Path) -> None:

@@ -60,7 +60,8 @@ class LibvirtHypervisor:
 
     def define(self, spec: VmSpec) -> None:
         def act(connection: Any) -> None:
-            domain = connection.defineXML(domain_xml(spec))
+            # Validated: what libvirt doesn't know it would otherwise ignore in silence.
+            domain = connection.defineXMLFlags(domain_xml(spec), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
             domain.setAutostart(int(spec.autostart))
 
         self._call(act, spec.name, "machine-define")
@@ -75,7 +76,8 @@ class LibvirtHypervisor:
 
     def run_transient(self, spec: VmSpec) -> None:
         # AUTODESTROY is not used: a restart of the server must find what it started.
-        self._call(lambda it: it.createXML(domain_xml(spec)), spec.name, "machine-start")
+        flags = libvirt.VIR_DOMAIN_START_VALIDATE
+        self._call(lambda it: it.createXML(domain_xml(spec), flags), spec.name, "machine-start")
 
     def state(self, name: str) -> MachineState:
         def act(connection: Any) -> MachineState:
