@@ -25,7 +25,7 @@ ALLOWED = {
     "server.records": {"wire", "server.host"},
     "server.pool": {"wire", "server.host"},
     "server.vm": {"wire", "server.host"},
-    "server.rescue_medium": {"wire", "server.host"},
+    "server.rescue_medium": {"wire", "guest", "rescue", "server.host"},
     "server.cycle": {
         "wire",
         "server.host",
