@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from notfallserver.server.web.agents import agents_router
 from notfallserver.server.web.app import make_app
 from notfallserver.server.web.serve import serve
 from notfallserver.server.web.targets import targets_router
+from notfallserver.wire.errors import NotfallError
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,9 @@ def run(settings: Settings) -> None:
         stream=sys.stderr,
         format="%(levelname)s %(name)s: %(message)s",
     )
+    # Images are for root and, by libvirt's doing, for the machine that runs on them; directories
+    # can be passed, because QEMU runs as a user of its own.
+    os.umask(0o066)
     place = ready_pool(settings)
     pool = Pool(settings.pool_path)
     pool.sweep()
@@ -93,6 +98,7 @@ def _serve(house: House, means: Means, conductor: Conductor, app: FastAPI) -> No
     """Jobs and duties begin when the port is open and end before the catalogue closes."""
 
     def started() -> None:
+        _wake_hypervisor(means)
         house.runner.resume_unfinished()
         if find_medium(means.rescue_dir) is None:
             house.runner.submit("rescue_build", None, {}, "server", join=True)
@@ -104,6 +110,14 @@ def _serve(house: House, means: Means, conductor: Conductor, app: FastAPI) -> No
         conductor.duties.stop()
         house.runner.stop()
         means.runs.close()
+
+
+def _wake_hypervisor(means: Means) -> None:
+    """libvirt looks at this host's abilities once, for seconds: not in an activation, please."""
+    try:
+        log.info("hypervisor: %s", means.hypervisor.info())
+    except NotfallError as error:
+        log.warning("%s", error)
 
 
 def _adopt(settings: Settings, catalogue: Catalogue, pool: Pool) -> None:
