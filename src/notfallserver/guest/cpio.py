@@ -1,0 +1,162 @@
+"""cpio archives (format newc): written for our initrds, read to see what an initramfs holds.
+
+An initramfs file is a chain of segments: plain archives (microcode), then one packed archive.
+Reading streams through the unpacking tool, so memory stays small however large the archive is;
+names, kinds and sizes come from the image and are bounded.
+"""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Callable, Dict, Iterable, Iterator, Tuple
+
+from notfallserver.guest.shell import ENVIRONMENT
+from notfallserver.wire.errors import NotfallError
+
+NAME_LIMIT = 4096
+CONTENT_LIMIT = 4 << 20
+ENTRY_LIMIT = 200_000
+
+UNPACKERS: Dict[bytes, Tuple[str, ...]] = {
+    b"\x1f\x8b": ("gzip", "-dc"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "-dc"),
+    b"\xfd7zXZ\x00": ("xz", "-dc"),
+    b"\x5d\x00\x00": ("xz", "--format=lzma", "-dc"),
+    b"BZh": ("bzip2", "-dc"),
+    b"\x02\x21\x4c\x18": ("lz4", "-dc"),
+    b"\x89LZO": ("lzop", "-dc"),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of an archive; ``data`` is a link's target for links, empty unless wanted."""
+
+    name: str
+    mode: int
+    data: bytes = b""
+
+
+def file_entry(name: str, data: bytes, mode: int = 0o644) -> Entry:
+    return Entry(name, stat.S_IFREG | mode, data)
+
+
+def folder_entry(name: str) -> Entry:
+    return Entry(name, stat.S_IFDIR | 0o755)
+
+
+def tree_entries(root: Path, under: str = "") -> Iterator[Entry]:
+    """A directory tree in stable order, its names below ``under``."""
+    for path in sorted(root.rglob("*")):
+        name = f"{under}{path.relative_to(root)}"
+        if path.is_symlink():
+            yield Entry(name, stat.S_IFLNK | 0o777, str(path.readlink()).encode())
+        elif path.is_dir():
+            yield folder_entry(name)
+        else:
+            yield Entry(name, path.stat().st_mode, path.read_bytes())
+
+
+def write_archive(entries: Iterable[Entry], out: IO[bytes]) -> None:
+    """Append an archive to ``out``, padded so that another one may follow."""
+    written = 0
+    for inode, entry in enumerate([*entries, Entry("TRAILER!!!", 0)], start=1):
+        name = entry.name.encode() + b"\0"
+        numbers = (inode, entry.mode, 0, 0, 1, 0, len(entry.data), 0, 0, 0, 0, len(name), 0)
+        head = b"070701" + b"".join(b"%08X" % one for one in numbers) + name
+        block = head + bytes(-len(head) % 4) + entry.data + bytes(-len(entry.data) % 4)
+        out.write(block)
+        written += len(block)
+    out.write(bytes(-written % 512))
+
+
+def read_initramfs(path: Path, wanted: Callable[[str], bool]) -> Iterator[Entry]:
+    """All entries of all segments; contents only where ``wanted(name)``."""
+    with path.open("rb") as raw:
+        while True:
+            lead = _skip_padding(raw)
+            if not lead:
+                return
+            if lead[:5] == b"07070":
+                yield from _read_segment(raw, lead, wanted)
+                continue
+            tool = next((args for magic, args in UNPACKERS.items() if lead.startswith(magic)), None)
+            if tool is None:
+                raise _broken(path, "it is packed in a way that is not known")
+            raw.seek(-len(lead), 1)
+            yield from _read_packed(path, raw, tool, wanted)
+            return
+
+
+def _read_packed(
+    path: Path, raw: IO[bytes], tool: Tuple[str, ...], wanted: Callable[[str], bool]
+) -> Iterator[Entry]:
+    # the tool gets the open file: its offset is ours, nothing is copied through Python
+    raw_offset = raw.tell()
+    with path.open("rb", buffering=0) as plain:
+        plain.seek(raw_offset)
+        with subprocess.Popen(
+            list(tool),
+            stdin=plain,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=ENVIRONMENT,
+        ) as process:
+            assert process.stdout is not None  # noqa: S101 - PIPE was asked for
+            try:
+                lead = _skip_padding(process.stdout)
+                if lead[:5] != b"07070":
+                    raise _broken(path, "its packed part is no cpio archive")
+                yield from _read_segment(process.stdout, lead, wanted)
+            finally:
+                process.kill()
+
+
+def _skip_padding(raw: IO[bytes]) -> bytes:
+    """The first six bytes that follow zero padding; shorter at the end."""
+    while True:
+        four = raw.read(4)
+        if len(four) < 4:
+            return b""
+        if four != bytes(4):
+            return four + raw.read(2)
+
+
+def _read_segment(raw: IO[bytes], lead: bytes, wanted: Callable[[str], bool]) -> Iterator[Entry]:
+    for _ in range(ENTRY_LIMIT):
+        rest = raw.read(104)
+        if len(lead) < 6 or len(rest) < 104:
+            return
+        try:
+            numbers = [int(rest[at : at + 8], 16) for at in range(0, 104, 8)]
+        except ValueError:
+            return
+        mode, size, name_size = numbers[1], numbers[6], numbers[11]
+        if not 0 < name_size <= NAME_LIMIT:
+            return
+        padded = name_size + (-(110 + name_size) % 4)
+        name = raw.read(padded)[: name_size - 1].decode("utf-8", "replace")
+        if name == "TRAILER!!!":
+            return
+        keep = (wanted(name) or stat.S_ISLNK(mode)) and size <= CONTENT_LIMIT
+        data = _take(raw, size + (-size % 4), keep)
+        yield Entry(name[2:] if name.startswith("./") else name, mode, data[:size])
+        lead = raw.read(6)
+
+
+def _take(raw: IO[bytes], size: int, keep: bool) -> bytes:
+    if keep:
+        return raw.read(size)
+    while size > 0:
+        got = len(raw.read(min(size, 1 << 20)))
+        if not got:
+            break
+        size -= got
+    return b""
+
+
+def _broken(path: Path, why: str) -> NotfallError:
+    return NotfallError("bad-initramfs", f"{path.name} cannot be read: {why}.", "It is rebuilt.")

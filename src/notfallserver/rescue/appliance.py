@@ -1,0 +1,181 @@
+"""The program of the appliance: read the job, do it, answer over a virtio-serial port.
+
+Disks are told by their virtio serial: ``notfall-job`` holds the job as JSON (padded with zeros),
+``notfall-0``, ``notfall-1``, ... are the image's disks in order, ``notfall-root`` is ourselves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Set
+
+from notfallserver.guest.adapt import adapt
+from notfallserver.guest.facts import Volume, read_hardware
+from notfallserver.guest.mounts import DATA_FILESYSTEMS, mounted
+from notfallserver.guest.shell import run
+from notfallserver.guest.volumes import opened_volumes
+from notfallserver.wire.errors import NotfallError
+from notfallserver.wire.facts import read_machine
+
+SYS_BLOCK = Path("/sys/block")
+PORTS = Path("/sys/class/virtio-ports")
+RESULT_PORT = "notfall.result"
+FILES_PORT = "notfall.files"
+VOLUMES = Path("/volumes")
+JOB_LIMIT = 4 << 20
+SFTP_SERVER = "/usr/lib/openssh/sftp-server"
+CHECKS = {
+    "ext2": ("e2fsck", "-fn"),
+    "ext3": ("e2fsck", "-fn"),
+    "ext4": ("e2fsck", "-fn"),
+    "vfat": ("fsck.vfat", "-n"),
+    "xfs": ("xfs_repair", "-n"),
+    "btrfs": ("btrfs", "check", "--readonly"),
+}
+
+
+def disks_by_serial() -> Dict[str, str]:
+    found = {}
+    for base in SYS_BLOCK.iterdir():
+        serial = base / "serial"
+        if serial.is_file():
+            found[serial.read_text().strip()] = f"/dev/{base.name}"
+    return found
+
+
+def image_disks(found: Dict[str, str]) -> List[str]:
+    numbered = [(int(one[8:]), path) for one, path in found.items() if re.match(r"notfall-\d", one)]
+    return [path for _, path in sorted(numbered)]
+
+
+def port_device(name: str) -> Path:
+    """The port's node; there is no udev that would link it by name."""
+    for base in PORTS.iterdir():
+        if (base / "name").read_text().strip() == name:
+            return Path("/dev") / base.name
+    raise NotfallError("no-port", f"The appliance has no port '{name}'.", "", status=500)
+
+
+def read_job(disk: str) -> Dict[str, Any]:
+    with open(disk, "rb") as raw:
+        told = json.loads(raw.read(JOB_LIMIT).rstrip(b"\0"))
+    if not isinstance(told, dict):
+        raise NotfallError("bad-job", "The appliance's job is no object.", "", status=500)
+    return told
+
+
+def do_adapt(job: Dict[str, Any], disks: Sequence[str]) -> Dict[str, Any]:
+    hardware = read_hardware(job.get("hardware") or {})
+    done = adapt(disks, read_machine(job.get("machine")), hardware, log)
+    return {"system": done.system, "changes": done.changes, "warnings": done.warnings}
+
+
+def do_check(disks: Sequence[str]) -> Dict[str, Any]:
+    """``clean`` is false where a checker found something or a filesystem is not known."""
+    results = []
+    with opened_volumes(disks, writable=False) as volumes:
+        for volume in volumes:
+            tool = CHECKS.get(volume.filesystem)
+            if tool is None:
+                continue
+            told = run([*tool, volume.device], timeout=3600, ok=range(256))
+            results.append(
+                {
+                    "volume": volume_name(volume),
+                    "filesystem": volume.filesystem,
+                    "clean": told.exit_code == 0,
+                    "exit_code": told.exit_code,
+                    "tail": (told.out + told.err)[-1000:],
+                }
+            )
+    return {"checks": results}
+
+
+def volume_name(volume: Volume, taken: Sequence[str] = ()) -> str:
+    """``disk0-part1``, with the label where there is one; logical volumes by their own name."""
+    if volume.disk < 0:
+        name = volume.device.rsplit("/", 1)[-1]
+    elif volume.partition:
+        name = f"disk{volume.disk}-part{volume.partition}"
+    else:
+        name = f"disk{volume.disk}"
+    label = re.sub(r"[^\w.-]+", "_", volume.label)
+    told = f"{name}-{label}" if label else name
+    return told if told not in taken else f"{told}-{len(taken)}"
+
+
+def do_serve(disks: Sequence[str], answer: Answer) -> None:
+    """Serve the volumes until the port's other side goes; the answer is sent when all is ready."""
+    with ExitStack() as stack:
+        volumes = stack.enter_context(opened_volumes(disks, writable=False))
+        names: Set[str] = set()
+        problems = []
+        for volume in volumes:
+            if volume.filesystem not in DATA_FILESYSTEMS:
+                continue
+            name = volume_name(volume, sorted(names))
+            names.add(name)
+            try:
+                stack.enter_context(mounted(volume, VOLUMES / name, writable=False))
+            except NotfallError as error:
+                problems.append({"code": error.code, "text": f"{name}: {error.cause}"})
+        port = os.open(port_device(FILES_PORT), os.O_RDWR | os.O_CLOEXEC)
+        answer.give({"ok": True, "volumes": sorted(names), "warnings": problems})
+        subprocess.run(
+            [SFTP_SERVER, "-R", "-d", str(VOLUMES)], stdin=port, stdout=port, check=False
+        )
+        os.close(port)
+
+
+class Answer:
+    """The one JSON line that the server waits for."""
+
+    def __init__(self) -> None:
+        self.given = False
+
+    def give(self, told: Dict[str, Any]) -> None:
+        with open(port_device(RESULT_PORT), "wb", buffering=0) as port:
+            port.write(json.dumps(told).encode() + b"\n")
+        self.given = True
+
+
+def log(text: str) -> None:
+    print(f"notfall: {text}", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    answer = Answer()
+    try:
+        found = disks_by_serial()
+        job = read_job(found["notfall-job"])
+        disks = image_disks(found)
+        log(f"{job.get('task')} on {', '.join(disks)}")
+        if job.get("task") == "adapt":
+            answer.give({"ok": True, **do_adapt(job, disks)})
+        elif job.get("task") == "check":
+            answer.give({"ok": True, **do_check(disks)})
+        elif job.get("task") == "serve":
+            do_serve(disks, answer)
+        else:
+            raise NotfallError("bad-job", f"The task '{job.get('task')}' is not known.", "")
+    except Exception as error:  # the answer is the only way anybody hears of it
+        log(f"{type(error).__name__}: {error}")
+        told = (
+            error
+            if isinstance(error, NotfallError)
+            else NotfallError(
+                "appliance-failed", f"{type(error).__name__}: {error}", "See the appliance's log."
+            )
+        )
+        if not answer.given:
+            answer.give({"ok": False, "error": told.to_json()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""This machine as the hardware that an image shall be adapted to. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import List, Sequence
+
+from notfallserver.guest.facts import Hardware, HardwareDisk, HardwareNic
+from notfallserver.rescue.targets import TargetDisk
+from notfallserver.wire.facts import Machine, Nic
+
+VIRTUAL = ("bridge", "bonding", "tun", "veth", "dummy", "macvlan", "vlan", "8021q", "team")
+
+
+def real_cards(machine: Machine) -> List[Nic]:
+    """One entry per card: bridges and bonds show the address of the card below them."""
+    cards: List[Nic] = []
+    for nic in machine.nics:
+        plain = re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", nic.mac.lower())
+        known = nic.mac.lower() in [one.mac.lower() for one in cards]
+        if plain and not known and nic.driver not in VIRTUAL and int(nic.mac[:2], 16) & 1 == 0:
+            cards.append(nic)
+    return cards
+
+
+def own_hardware(original: Machine, here: Machine, disks: Sequence[TargetDisk]) -> Hardware:
+    """Cards are paired in order, same addresses first; ``here`` lists plugged-in cards first."""
+    old = real_cards(original)
+    new = real_cards(here)
+    same = {one.mac.lower(): one for one in new}
+    nics: List[HardwareNic] = []
+    left = [one for one in new if one.mac.lower() not in [nic.mac.lower() for nic in old]]
+    for nic in old:
+        mac = nic.mac.lower()
+        card = same.get(mac) or (left.pop(0) if left else None)
+        if card is not None:
+            nics.append(HardwareNic(nic.name, card.mac.lower(), mac, card.driver))
+    drivers = {disk.name: disk.driver for disk in here.disks}
+    return Hardware(
+        firmware=here.firmware,
+        role="primary",
+        disks=[HardwareDisk(drivers.get(disk.name, "")) for disk in disks],
+        nics=nics,
+    )

@@ -1,0 +1,1 @@
+"""The recipe of the rescue system; ``server/rescue_medium.py`` follows it."""

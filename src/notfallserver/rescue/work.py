@@ -1,0 +1,185 @@
+"""The orders of a recovery, one at a time, each repeatable: pull, adapt, reboot.
+
+The report says at any moment how far things are. An order that is done already is reported as done;
+one that failed is tried again when it is given again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional
+
+from notfallserver.guest.adapt import adapt
+from notfallserver.guest.shell import run
+from notfallserver.guest.volumes import table_of
+from notfallserver.rescue.hardware import own_hardware
+from notfallserver.rescue.pull import Puller, PullProgress
+from notfallserver.rescue.targets import TargetDisk, check_disk, read_disks
+from notfallserver.wire.client import Client
+from notfallserver.wire.errors import NotfallError
+from notfallserver.wire.facts import Machine, read_machine
+
+IDLE: Dict[str, Any] = {"state": "idle"}
+
+
+class Work:
+    """Runs orders in a thread of its own; :meth:`take` and :meth:`report` never wait."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Client],
+        probe: Callable[[], Machine],
+        reboot: Callable[[], None],
+    ) -> None:
+        self._connect = connect
+        self._probe = probe
+        self._reboot = reboot
+        self._lock = threading.Lock()
+        self._thread: Optional[threading.Thread] = None
+        self._stopped = threading.Event()
+        self._order = ""
+        self._report: Dict[str, Any] = dict(IDLE)
+        self._progress = PullProgress()
+        self._puller: Optional[Puller] = None
+        self._disks: List[TargetDisk] = []
+        self._recovery = ""
+
+    @property
+    def busy(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def report(self) -> Dict[str, Any]:
+        with self._lock:
+            told = dict(self._report)
+        if told["state"] == "pulling":
+            now = self._progress
+            with now.lock:
+                told.update(phase=now.phase, done=now.done, total=now.total)
+                told.update(written=now.written, verified=now.verified)
+        return told
+
+    def take(self, order: Mapping[str, Any]) -> None:
+        """Start what is ordered unless it is under way or done."""
+        kind = order.get("order")
+        if kind == "release":
+            self._stop()
+            self._order, self._puller, self._disks = "", None, []
+            self._set(dict(IDLE))
+            return
+        if kind not in ("pull", "adapt", "reboot"):
+            return
+        name = json.dumps({**order, "final": False}, sort_keys=True)
+        if name == self._order and (self.busy or self.report()["state"] != "failed"):
+            return
+        self._stop()
+        self._order = name
+        self._stopped = threading.Event()
+        job = {"pull": self._pull, "adapt": self._adapt, "reboot": self._end}[str(kind)]
+        begin = {"pull": "pulling", "adapt": "adapting", "reboot": "rebooting"}[str(kind)]
+        self._progress = PullProgress()
+        base = {
+            "recovery": str(order.get("recovery", "")),
+            "version": str(order.get("version", "")),
+        }
+        self._set({"state": begin, **base})
+        self._thread = threading.Thread(
+            target=self._run, args=(job, dict(order), base), daemon=True
+        )
+        self._thread.start()
+
+    def _stop(self) -> None:
+        if self._thread is not None:
+            self._stopped.set()
+            self._thread.join()
+            self._thread = None
+
+    def _set(self, report: Dict[str, Any]) -> None:
+        with self._lock:
+            self._report = report
+
+    def _run(
+        self,
+        job: Callable[[Mapping[str, Any], Dict[str, Any]], None],
+        order: Mapping[str, Any],
+        base: Dict[str, Any],
+    ) -> None:
+        try:
+            job(order, base)
+        except NotfallError as error:
+            self._set({"state": "failed", **base, "error": error.to_json()})
+        except Exception as error:  # whatever it is, the person at the server must see it
+            told = NotfallError(
+                "rescue-failed",
+                f"{type(error).__name__}: {error}",
+                "Look at the target's disks and cables, then try again.",
+                retry=True,
+            )
+            self._set({"state": "failed", **base, "error": told.to_json()})
+
+    def _pull(self, order: Mapping[str, Any], base: Dict[str, Any]) -> None:
+        disks = read_disks(order)
+        for disk in disks:
+            check_disk(disk)
+        if self._puller is None or disks != self._disks or base["recovery"] != self._recovery:
+            self._puller = Puller(disks, self._connect, self._stopped)
+            self._disks, self._recovery = disks, base["recovery"]
+        self._puller.stopped = self._stopped
+        self._puller.pull(base["version"], self._progress)
+        done = self._progress
+        counts = {"written": done.written, "verified": done.verified}
+        self._set({"state": "pulled", **base, "done": done.done, "total": done.total, **counts})
+
+    def _adapt(self, order: Mapping[str, Any], base: Dict[str, Any]) -> None:
+        disks = read_disks(order)
+        if self._puller is None or disks != self._disks:
+            raise NotfallError(
+                "not-pulled",
+                "This machine holds no version that could be adapted.",
+                "Start the recovery again.",
+            )
+        for disk in disks:
+            check_disk(disk)
+        original = read_machine(order.get("original"))
+        self._puller.forget()
+
+        def tell(change: str) -> None:
+            self._set({"state": "adapting", **base, "phase": change})
+
+        changes = [change for disk in disks for change in _fit_table(disk)]
+        paths = [disk.path for disk in disks]
+        done = adapt(paths, original, own_hardware(original, self._probe(), disks), tell)
+        for path in paths:
+            run(["blockdev", "--flushbufs", path])
+        told = [one["text"] for one in done.warnings]
+        self._set({"state": "adapted", **base, "changes": changes + done.changes + told})
+
+    def _end(self, order: Mapping[str, Any], base: Dict[str, Any]) -> None:
+        # the server hears "rebooting" from the next poll; give that poll its time
+        self._stopped.wait(3)
+        if not self._stopped.is_set():
+            self._reboot()
+
+
+def _fit_table(disk: TargetDisk) -> List[str]:
+    """The backup of a GPT belongs at the end of the disk; only a larger disk needs a move."""
+    changes: List[str] = []
+    if table_of(disk.path) == "gpt":
+        told = run(["sgdisk", "-v", disk.path], ok=range(256)).out
+        if "not at the end" in told or "isn't at the end" in told or "backup" in told.lower():
+            run(["sgdisk", "-e", disk.path])
+            changes.append(f"{disk.name}: backup of the partition table moved to the disk's end")
+    run(["blockdev", "--rereadpt", disk.path], ok=range(256))
+    run(["udevadm", "settle", "--timeout=20"], ok=range(256))
+    return changes
+
+
+def reboot_machine(medium: str) -> None:
+    """Take the medium out (a CD), then start from the disks."""
+    os.sync()
+    if medium:
+        run(["eject", medium], ok=range(256), timeout=30)
+    Path("/proc/sys/kernel/sysrq").write_text("1")
+    run(["busybox", "reboot", "-f"])
