@@ -42,20 +42,30 @@ class FrozenBuffer:
     def __init__(self, crew: Crew, disks: Sequence[DirectDisk], limit: int) -> None:
         self._crew = crew
         self._disks = list(disks)
-        self._limit = limit // BLOCK * BLOCK
-        self._memory = mmap.mmap(-1, self._limit)
-        self._view = memoryview(self._memory)
-        kernel.fill_zero(self._memory, 0, self._limit)
         self._lock = threading.Lock()
         self._pieces: List[_Piece] = []
         self._end = 0
+        self._limit = 0
+        self.resize(limit)
 
     @property
     def blocks(self) -> int:
         return self._limit // BLOCK
 
+    def resize(self, limit: int) -> None:
+        """Take memory for ``limit`` bytes and touch it; what was read before is dropped."""
+        self.clear()
+        self._limit = limit // BLOCK * BLOCK
+        self._view = memoryview(b"")  # lets go of the old memory before new is taken
+        memory = mmap.mmap(-1, max(self._limit, BLOCK))
+        kernel.fill_zero(memory, 0, self._limit)
+        self._view = memoryview(memory)
+
     def clear(self) -> None:
         self._pieces, self._end = [], 0
+
+    def close(self) -> None:
+        self.resize(0)
 
     def read(self, wanted: Sequence[Sequence[Run]]) -> None:
         """Read these blocks of each disk now."""

@@ -8,6 +8,7 @@ they are thawed, and the rest is sent. A run cut at any instant leaves the last 
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -33,10 +34,16 @@ from notfallserver.wire.blocks import BLOCK, Run
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.frames import HOLE_RUNS, readable_codecs
 
-TRIES = 3
+TRIES = 4
 """How often a frozen moment that was too long is tried again after another hot pass."""
 
 Used = List[List[Run]]
+
+
+def free_memory() -> int:
+    """Bytes that programs can still take without swapping."""
+    found = re.search(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text())
+    return int(found[1]) * 1024 if found else 0
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,7 @@ class Replication:
         tracked = bool(self._ledger.knows and base and self._ledger.since == base)
         self._hot_passes(tracked)
         buffer = FrozenBuffer(self._crew, self._disks, self._settings.frozen_mib << 20)
+        self._cleanup.callback(buffer.close)
         held, used = self._freeze(buffer)
         self._send_rest(buffer, used)
         frozen_blocks = sum(total(buffer.held(disk)) for disk in range(len(self._disks)))
@@ -223,8 +231,10 @@ class Replication:
     # -- frozen ----------------------------------------------------------------------------------
 
     def _freeze(self, buffer: FrozenBuffer) -> Tuple[Held, Used]:
-        for _ in range(TRIES):
+        for attempt in range(TRIES):
             buffer.clear()
+            if attempt:
+                buffer.resize(self._larger_buffer(attempt))
             self._phase = "frozen"
             self._tick()
             marks: List[Marks] = []
@@ -249,6 +259,11 @@ class Replication:
             "Run it at a quieter time, or raise frozen_mib in /etc/notfall-agent/agent.json.",
             retry=True,
         )
+
+    def _larger_buffer(self, attempt: int) -> int:
+        """Bytes for another try: twice as much each time, as far as memory lies idle."""
+        wish = self._settings.frozen_mib << 20 << attempt
+        return max(self._settings.frozen_mib << 20, min(wish, free_memory() // 4))
 
     def _why(self) -> str:
         return str(getattr(self._ledger.changes, "why", ""))

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import mmap
 import threading
+import time
 from dataclasses import dataclass
 from typing import Callable, List, Optional, Sequence, Tuple
 
 from notfallserver.agent.crew import Crew
 from notfallserver.agent.disks.direct import DirectDisk
 from notfallserver.agent.line import Line
+from notfallserver.agent.packing import Packing
 from notfallserver.wire.blocks import BLOCK, HASH, HOLE, Buffer, Run, hash_block
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.frames import BATCH_BLOCKS, Offer, blocks_parts, write_holes, write_offer
@@ -67,7 +69,7 @@ class Sender:
         self._crew = crew
         self._disks = list(disks)
         self._path = run_path
-        self._codec = codec
+        self._packing = Packing(codec)
         self._lock = threading.Lock()
         self._lines = [connect() for _ in range(crew.size)]
         self._buffers = [mmap.mmap(-1, BATCH_BLOCKS * BLOCK) for _ in range(crew.size)]
@@ -109,8 +111,11 @@ class Sender:
         ]
         if wanted:
             chosen, payload = choose(entries, view, wanted)
-            parts = blocks_parts(batch.disk, chosen, payload, self._codec)
+            codec = self._packing.choose(len(payload))
+            began = time.monotonic()
+            parts = blocks_parts(batch.disk, chosen, payload, codec)
             line.send(f"{self._path}/blocks", parts)
+            self._packing.measured(codec, len(payload), time.monotonic() - began)
             with self._lock:
                 self.sent += sum(len(part) for part in parts)
         with self._lock:
@@ -125,6 +130,7 @@ class Sender:
     def close(self) -> None:
         for line in self._lines:
             line.close()
+        self._buffers.clear()
 
 
 def choose(entries: Offer, view: memoryview, wanted: Sequence[int]) -> Tuple[Offer, Buffer]:

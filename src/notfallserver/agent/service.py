@@ -1,7 +1,7 @@
 """The agent's service: polls the server, replicates on order, keeps what it knows of the disks.
 
-The poll is the heartbeat; it goes on (marked busy) in a thread of its own while a replication runs.
-The server may be unreachable for as long as it likes: the agent tries again, at most a minute apart.
+The poll is the heartbeat; it goes on (marked busy) in a thread of its own while a replication
+runs. An unreachable server is tried again for ever, at most a minute apart.
 """
 
 from __future__ import annotations

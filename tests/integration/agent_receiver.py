@@ -1,0 +1,200 @@
+"""For tests of the agent: the real pool behind a plain HTTPS server, and disks on loop devices."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import threading
+import uuid
+import zipapp
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import notfallserver
+from notfallserver.agent.config import Settings, settings_text
+from notfallserver.server.authority import create_authority
+from notfallserver.server.cycle.normal.runs import Runs
+from notfallserver.server.pool.store import Pool
+from notfallserver.wire.errors import NotfallError
+
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def command(*arguments: object, timeout: float = 60, **options: Any) -> str:
+    done = subprocess.run(
+        [str(one) for one in arguments],
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        timeout=timeout,
+        env={**os.environ, "PATH": PATH},
+        **options,
+    )
+    return done.stdout.strip()
+
+
+class Receiver:
+    """One primary's runs, received by the server's own code."""
+
+    def __init__(self, root: Path) -> None:
+        self.uuid = str(uuid.uuid4())
+        pool = Pool(root / "pool")
+        (root / "pool" / self.uuid).mkdir(parents=True)
+        self.store = pool.primary(self.uuid)
+        self.store.paths.make()
+        self.runs = Runs(pool)
+        self.config = root / "config"
+        self.config.mkdir()
+        self.log: list[str] = []
+        self.failures: list[dict[str, Any]] = []
+        self.seals: list[dict[str, Any]] = []
+        self.orders: list[str] = []
+        self.fail_next = 0  # how many requests are cut without an answer
+        self.blocks_bytes = 0
+        authority = create_authority(root / "ca")
+        authority.ensure_server_certificate(["127.0.0.1"])
+        client = authority.issue_client(self.uuid)
+        for name, text in (
+            ("ca.pem", authority.ca_pem),
+            ("cert.pem", client.certificate),
+            ("key.pem", client.key),
+        ):
+            (self.config / name).write_text(text)
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if receiver.fail_next:
+                    receiver.fail_next -= 1
+                    self.close_connection = True
+                    self.connection.close()
+                    return
+                try:
+                    answer, status = receiver.answer(self.path, body), 200
+                except NotfallError as error:
+                    answer, status = json.dumps(error.to_json()).encode(), error.status
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *_: object) -> None:
+                """Quiet."""
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *_: object) -> None:
+                """Cut connections are part of the tests."""
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(authority.server_certificate, authority.server_key)
+        context.load_verify_locations(authority.ca_file)
+        context.verify_mode = ssl.CERT_REQUIRED
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server.socket = context.wrap_socket(
+            self._server.socket, server_side=True, do_handshake_on_connect=False
+        )
+        self.url = f"https://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,))
+        self._thread.start()
+
+    def answer(self, path: str, body: bytes) -> bytes:
+        parts = path.split("/")[3:]
+        self.log.append(parts[-1])
+        if parts == ["poll"]:
+            order = self.orders.pop() if self.orders else "none"
+            return json.dumps({"order": order, "job": "1"}).encode()
+        if parts == ["runs"]:
+            return json.dumps(self.runs.begin(self.uuid, "test", json.loads(body))).encode()
+        _, run, what = parts
+        if what == "offer":
+            return self.runs.offer(self.uuid, run, body)
+        if what == "blocks":
+            self.blocks_bytes += len(body)
+            self.runs.receive(self.uuid, run, body)
+        elif what == "holes":
+            self.runs.punch(self.uuid, run, body)
+        elif what == "progress":
+            return json.dumps(
+                {"cancelled": self.runs.progress(self.uuid, run, json.loads(body))}
+            ).encode()
+        elif what == "seal":
+            told = json.loads(body)
+            version = self.runs.seal(self.uuid, run, told).version
+            self.seals.append(told)
+            assert version is not None
+            return json.dumps({"version": version.stamp}).encode()
+        elif what == "fail":
+            self.failures.append(json.loads(body))
+            self.runs.fail(self.uuid, run, json.loads(body))
+        return b""
+
+    def settings(self, disks: list[str], **others: Any) -> Settings:
+        settings = Settings(self.url, self.uuid, disks, **others)
+        (self.config / "agent.json").write_text(settings_text(settings))
+        return settings
+
+    def image(self, index: int = 0) -> Path:
+        newest = self.store.newest()
+        assert newest is not None
+        return newest.raw(index)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+        self.runs.close()
+
+
+@contextmanager
+def loop_device(image: Path, *options: str) -> Iterator[str]:
+    device = command("losetup", "-f", "--show", *options, image)
+    try:
+        # Not by losetup -P: this also works where the kernel itself reads no partition tables.
+        subprocess.run(["partx", "-u", device], stderr=subprocess.DEVNULL, check=False)
+        yield device
+    finally:
+        subprocess.run(["partx", "-d", device], stderr=subprocess.DEVNULL, check=False)
+        command("losetup", "-d", device)
+
+
+@contextmanager
+def mounted(device: str, place: Path, *options: str) -> Iterator[Path]:
+    place.mkdir(exist_ok=True)
+    command("mount", *options, device, place)
+    try:
+        yield place
+    finally:
+        with suppress(subprocess.CalledProcessError):
+            subprocess.run(["fsfreeze", "-u", place], stderr=subprocess.DEVNULL, check=False)
+        command("umount", place)
+
+
+def packed_agent(target: Path) -> Path:
+    """The agent as it is shipped."""
+    source = Path(notfallserver.__file__).parent
+    tree = target.with_suffix(".tree")
+    for part in ("__init__.py", "wire", "agent"):
+        copy = shutil.copytree if (source / part).is_dir() else shutil.copy
+        (tree / "notfallserver").mkdir(parents=True, exist_ok=True)
+        copy(source / part, tree / "notfallserver" / part)
+    zipapp.create_archive(tree, target, main="notfallserver.agent.main:main")
+    return target
+
+
+def partition(image: Path, size: int, script: str) -> None:
+    """A new sparse disk with this table (sfdisk's language)."""
+    with image.open("wb") as stream:
+        stream.truncate(size)
+    command("sfdisk", "-q", image, input=script)
