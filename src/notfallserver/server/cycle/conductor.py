@@ -6,6 +6,7 @@ targets through the doors at the end. What takes long becomes a job (``work.py``
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -216,7 +217,8 @@ class Conductor:
         self._require(row, Event.RECOVER)
         plan, shown = self._plan(primary, target_code, disk_map)
         shown.confirm(confirmed)
-        recovery = f"{row.uuid}/{shown.digest}"
+        # Unlike any before: a late report of an earlier recovery must not count for this one.
+        recovery = f"{shown.digest}-{secrets.token_hex(4)}"
         self._means.catalogue.targets.pair(shown.target, recovery)
         self._means.catalogue.primaries.note(
             row.uuid,
