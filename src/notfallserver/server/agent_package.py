@@ -13,7 +13,7 @@ import notfallserver
 
 ROOMS = ("wire", "agent")
 _START = b"""import runpy
-runpy.run_module("notfallserver.agent", run_name="__main__", alter_sys=True)
+runpy.run_module("notfallserver.agent.main", run_name="__main__", alter_sys=True)
 """
 _THEN = (2000, 1, 1, 0, 0, 0)
 
