@@ -121,6 +121,10 @@ def _read(kind: Type[T], body: Any, nested: Optional[Mapping[str, Any]] = None) 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or len(value) > TEXT_LIMIT or "\0" in value:
         raise _bad("a text is missing or too long")
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can carry
+        raise _bad("a text is no Unicode") from None
     return value
 
 

@@ -6,6 +6,7 @@ other commands only talk to the running server.
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +22,12 @@ app = typer.Typer(help="This emergency server itself.", no_args_is_help=True)
 
 Text = Annotated[str | None, typer.Option()]
 Number = Annotated[int | None, typer.Option(min=1)]
+
+
+@app.callback()
+def begin() -> None:
+    """Images and keys are for root; directories may be passed by libvirt's QEMU."""
+    os.umask(0o066)
 
 
 @app.command()

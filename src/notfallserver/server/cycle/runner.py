@@ -61,17 +61,17 @@ class JobContext:
     def progress(self, phase: str, done: int = 0, total: int = 0) -> None:
         """Say how far the job is, in bytes; a total of 0 means unknown. Cheap to call often."""
         moment = time.monotonic()
-        fresh = phase != self._phase or (self._points and done < self._points[-1][1])
-        if fresh:
+        if phase != self._phase or (self._points and done < self._points[-1][1]):
+            self._phase, self._written = phase, 0.0
             self._points.clear()
-        if fresh or moment - self._written >= WRITE_EVERY_S or 0 < total <= done:
-            self._points.append((moment, done))
-            while len(self._points) > 2 and moment - self._points[0][0] > RATE_OVER_S:
-                self._points.popleft()
-            if phase != self._phase or moment - self._written >= WRITE_EVERY_S:
-                self._jobs.set_progress(self.job.id, self._measured(phase, done, total))
-                self._written = moment
-        self._phase = phase
+        complete = 0 < total <= done and (not self._points or done > self._points[-1][1])
+        if not complete and moment - self._written < WRITE_EVERY_S:
+            return
+        self._points.append((moment, done))
+        while len(self._points) > 2 and moment - self._points[0][0] > RATE_OVER_S:
+            self._points.popleft()
+        self._jobs.set_progress(self.job.id, self._measured(phase, done, total))
+        self._written = moment
 
     def _measured(self, phase: str, done: int, total: int) -> Progress:
         since, before = self._points[0]

@@ -43,6 +43,29 @@ KINDS = {
     "undo": "Taking back",
     "rescue_build": "Building the rescue medium",
 }
+PHASES = {
+    "hot": "copying while it works",
+    "frozen": "reading the last changes, frozen for a moment",
+    "sending": "sending",
+    "waiting for the agent": "waiting for the agent",
+    "adapting in the appliance": "adapting to other hardware",
+    "capturing the stand-in": "capturing the stand-in",
+    "reading what changed": "reading what changed",
+    "waiting for the service": "waiting for the service",
+    "copying back": "copying back",
+    "last delta": "copying back the last changes",
+    "adapting to the new hardware": "adapting to the new hardware",
+    "ready to switch back": "ready to switch back",
+    "waiting for the time set": "waiting for the time set",
+    "stopping the stand-in": "stopping the stand-in",
+    "shutting the stand-in down": "shutting the stand-in down",
+    "rebooting the target": "restarting the target",
+    "waiting for the recovered primary": "waiting for the recovered primary",
+    "waiting for the rescue medium": "waiting for the rescue medium",
+    "waiting for the target, which is silent": "waiting for the target, which is silent",
+    "finishing the round under way": "finishing the round under way",
+}
+"""The phases that jobs tell, in words; one that is missing is shown as it is."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +87,11 @@ class Speech:
 
     def kind(self, kind: str) -> str:
         return self.say(KINDS.get(kind, kind))
+
+    def phase(self, phase: str) -> str:
+        """A phase may carry a detail in brackets."""
+        main, bracket, detail = phase.partition(" (")
+        return self.say(PHASES.get(main, main)) + bracket + detail
 
     def ago(self, moment: datetime) -> str:
         """'5 minutes ago'."""
@@ -117,6 +145,7 @@ def speech(language: str) -> Speech:
         say=spoken.say,
         state=spoken.state,
         kind=spoken.kind,
+        phase=spoken.phase,
         ago=spoken.ago,
         lasting=spoken.lasting,
         moment=spoken.moment,

@@ -1,0 +1,155 @@
+"""``notfall`` as a process against a real server process."""
+
+import hashlib
+import json
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from small_server import SmallServer
+
+from notfallserver.server.records import open_catalogue
+from notfallserver.server.records.targets import pairing_code
+from notfallserver.wire.facts import Disk, Machine
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallServer]:
+    running = SmallServer(tmp_path_factory.mktemp("cli"))
+    running.start()
+    running.enrol("web")
+    yield running
+    running.stop()
+
+
+def test_the_lists_are_for_people_and_for_programs(server: SmallServer) -> None:
+    table = server.notfall("primary", "list")
+    assert table.returncode == 0 and "web" in table.stdout and "STATE" in table.stdout
+    rows = json.loads(server.notfall("primary", "list", "--json").stdout)
+    assert [row["name"] for row in rows] == ["web"]
+    assert "192.0.2.1" in server.notfall("primary", "show", "WEB").stdout
+    assert "no target" in server.notfall("targets").stdout.lower()
+    assert json.loads(server.notfall("--json", "server", "status").stdout)["pool"]["reflink"]
+    assert "1 new" in server.notfall("server", "status").stdout
+
+
+def test_an_invitation_is_one_line_on_stdout(server: SmallServer) -> None:
+    done = server.notfall("primary", "invite", "db")
+    assert done.stdout.count("\n") == 1 and done.stdout.startswith("python3 -c '")
+    assert "Paste this line as root on db" in done.stderr
+
+
+def test_an_error_tells_cause_and_remedy_on_stderr(server: SmallServer) -> None:
+    done = server.notfall("activate", "web")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "192.0.2.1 answers ping." in done.stderr
+    assert "overrule with a reason" in done.stderr
+    told = json.loads(server.notfall("activate", "nobody", "--json").stderr)
+    assert told["code"] == "no-such-primary"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("activat", "web"),
+        ("files", "web"),
+        ("recover", "web"),
+        ("recover", "web", "--to", "X", "--disk", "sda"),
+        ("switch-back", "web", "--at", "noon"),
+        ("primary", "schedule", "web"),
+        ("primary", "schedule", "web", "--minutes", "-1"),
+    ],
+)
+def test_wrong_usage_ends_with_2(server: SmallServer, arguments: tuple[str, ...]) -> None:
+    done = server.notfall(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert "Usage:" in done.stderr
+
+
+def test_a_job_is_followed_with_its_result(server: SmallServer) -> None:
+    done = server.notfall("replicate", "web", "--follow")
+    assert done.returncode == 0, done.stderr
+    assert "replicate: done" in done.stdout and "version: 2026" in done.stdout
+    lines = server.notfall("replicate", "web", "--follow", "--json").stdout.splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert rows[-1]["state"] == "done"
+    assert "2026-01-01" in server.notfall("versions", "web").stdout
+    assert "replicate" in server.notfall("jobs").stdout
+
+
+def test_a_cancelled_job_is_an_error_for_who_follows(server: SmallServer) -> None:
+    server.enrol("slow")
+    job = json.loads(server.notfall("replicate", "slow", "--json").stdout)["id"]
+    done = server.notfall("jobs", "--cancel", job, "--follow", job)
+    assert done.returncode == 1 and "was cancelled" in done.stderr
+    assert "job-cancelled" in server.notfall("journal", "slow").stdout
+
+
+def test_the_schedule_is_set(server: SmallServer) -> None:
+    done = server.notfall("primary", "schedule", "web", "--minutes", "0", "--capture-minutes", "5")
+    assert "on request only" in done.stdout and "every 5 min" in done.stdout
+
+
+def test_a_recovery_shows_what_will_be_lost_and_waits_for_a_yes(server: SmallServer) -> None:
+    secret = hashlib.sha256(b"cli").hexdigest()
+    catalogue = open_catalogue(server.data)
+    disk = Disk("nvme0n1", 2 << 30, serial="S1", model="Fast")
+    catalogue.targets.register(secret, Machine("t", disks=[disk]), pairing_code(secret))
+    catalogue.close()
+    line = ("recover", "web", "--to", pairing_code(secret))
+    asked = server.notfall(*line)
+    assert asked.returncode == 1 and "not-confirmed" in asked.stderr
+    for part in ("nvme0n1", "Fast S1", "ext4 old", "Not touched: sdb", "Warning: It is slow."):
+        assert part in asked.stdout
+    assert not json.loads(server.notfall("jobs", "--primary", "web", "--json").stdout)[0][
+        "kind"
+    ].startswith("recover")
+    done = server.notfall(*line, "--disk", "vda=/dev/nvme0n1", "--yes", "--follow")
+    assert done.returncode == 0 and "recover: done" in done.stdout, done.stderr
+
+
+def test_removing_needs_the_name(server: SmallServer) -> None:
+    server.enrol("gone")
+    refused = server.notfall("primary", "remove", "gone", text="wrong\n")
+    assert refused.returncode == 1 and "not-confirmed" in refused.stderr
+    assert server.notfall("primary", "remove", "gone", text="gone\n").returncode == 0
+    assert server.notfall("primary", "show", "gone").returncode == 1
+
+
+def test_without_a_server_it_says_how_to_start_one(tmp_path: Path) -> None:
+    never = SmallServer(tmp_path)
+    done = never.notfall("primary", "list")
+    assert done.returncode == 1 and "notfall server init" in done.stderr
+    never.start()
+    never.stop()
+    done = never.notfall("primary", "list")
+    assert done.returncode == 1 and "server-unreachable" in done.stderr
+
+
+def test_setting_up_makes_what_is_missing_and_nothing_twice(tmp_path: Path) -> None:
+    machine = SmallServer(tmp_path)
+    data = tmp_path / "server"
+    pool = data / "pool"
+    pool.mkdir(parents=True)
+    (pool / "there-already").touch()  # so that no image is made and mounted
+    line = ("server", "init", "--data-dir", str(data), "--listen-port", str(machine.port), "--json")
+    first = machine.notfall(*line)
+    assert first.returncode == 0, first.stderr
+    made = json.loads(first.stdout)
+    assert len(made["password"]) == 19 and made["pool"] == str(pool)
+    for path, mode in ((data / "ca", 0o700), (data / "cli-token", 0o600)):
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+    second = json.loads(machine.notfall(*line).stdout)
+    assert second["password"] is None and second["fingerprint"] == made["fingerprint"]
+    other = machine.notfall("server", "init", "--lan-bridge", "br9")
+    assert other.returncode == 1 and "settings-exist" in other.stderr
+    renewed = json.loads(machine.notfall("server", "init", "--new-password", "--json").stdout)
+    assert renewed["password"] and renewed["password"] != made["password"]
+
+
+def test_a_wrong_option_leaves_no_settings_file(tmp_path: Path) -> None:
+    machine = SmallServer(tmp_path)
+    done = machine.notfall("server", "init", "--accelerator", "xen")
+    assert done.returncode == 1 and "'kvm' or 'tcg'" in done.stderr
+    assert not machine.settings.exists()
