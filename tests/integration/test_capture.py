@@ -33,7 +33,7 @@ def pool(tmp_path: Path) -> Iterator[Pool]:
         assert prepare_pool(place.directory, place.image, 2 << 30) == place
         yield Pool(place.directory)
     finally:
-        unmount_image(tmp_path / "pool.img", tmp_path / "pool")
+        unmount_image(tmp_path / "pool")
 
 
 def first_version(store: PrimaryStore) -> Version:

@@ -25,17 +25,15 @@ def mount_image(image: Path, directory: Path) -> None:
     )
     try:
         run(["mount", "-o", "noatime", device, directory])
-    except Exception:
+    finally:
+        # While it is mounted this only says that the device goes away with the mount.
         run(["losetup", "-d", device], ok=range(256))
-        raise
 
 
-def unmount_image(image: Path, directory: Path) -> None:
+def unmount_image(directory: Path) -> None:
     """Undo :func:`mount_image`."""
     if is_mounted(directory):
         run(["umount", directory])
-    for device in run(["losetup", "-n", "-O", "NAME", "-j", image]).out.split():
-        run(["losetup", "-d", device])
 
 
 def make_xfs(image: Path, size: int) -> None:
