@@ -79,7 +79,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     try:
         yield base / "pool"
     finally:
-        unmount_image(base / "pool.img", base / "pool")
+        unmount_image(base / "pool")
 
 
 @pytest.fixture(scope="module")
