@@ -22,6 +22,7 @@ from notfallserver.server.authority import create_authority
 from notfallserver.server.cycle.normal.runs import Runs
 from notfallserver.server.pool.store import Pool
 from notfallserver.wire.errors import NotfallError
+from notfallserver.wire.facts import read_machine
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -51,6 +52,7 @@ class Receiver:
         self.runs = Runs(pool)
         self.config = root / "config"
         self.config.mkdir()
+        self.token = "right"
         self.log: list[str] = []
         self.failures: list[dict[str, Any]] = []
         self.seals: list[dict[str, Any]] = []
@@ -100,7 +102,7 @@ class Receiver:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(authority.server_certificate, authority.server_key)
         context.load_verify_locations(authority.ca_file)
-        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_mode = ssl.CERT_OPTIONAL
         self._server = Server(("127.0.0.1", 0), Handler)
         self._server.socket = context.wrap_socket(
             self._server.socket, server_side=True, do_handshake_on_connect=False
@@ -115,6 +117,8 @@ class Receiver:
         if parts == ["poll"]:
             order = self.orders.pop() if self.orders else "none"
             return json.dumps({"order": order, "job": "1"}).encode()
+        if parts == ["enrol"]:
+            return self._enrol(json.loads(body))
         if parts == ["runs"]:
             return json.dumps(self.runs.begin(self.uuid, "test", json.loads(body))).encode()
         _, run, what = parts
@@ -139,6 +143,21 @@ class Receiver:
             self.failures.append(json.loads(body))
             self.runs.fail(self.uuid, run, json.loads(body))
         return b""
+
+    def _enrol(self, body: dict[str, Any]) -> bytes:
+        if body["token"] != self.token:
+            raise NotfallError("bad-token", "This invitation is not valid.", "Ask for a new one.")
+        self.token = ""
+        read_machine(body["machine"])
+        pem = {name: (self.config / f"{name}.pem").read_text() for name in ("ca", "cert", "key")}
+        answer = {
+            "primary": self.uuid,
+            "certificate": pem["cert"],
+            "key": pem["key"],
+            "ca": pem["ca"],
+            "url": self.url,
+        }
+        return json.dumps(answer).encode()
 
     def settings(self, disks: list[str], **others: Any) -> Settings:
         settings = Settings(self.url, self.uuid, disks, **others)

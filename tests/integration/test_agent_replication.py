@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 import signal
@@ -465,6 +466,55 @@ def test_a_stand_in_never_replicates(machine: Machine, receiver: Receiver, progr
         service.terminate()
         assert service.wait(20) == 0
     assert set(receiver.log) == {"poll"}
+
+
+INSTALL = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from notfallserver.agent.install import Wish, install
+from notfallserver.wire.errors import NotfallError
+program, url, token, ca, disk, target = sys.argv[1:]
+try:
+    target = Path(target)
+    print(install(Wish(url, token, Path(ca), [disk], False, target / "etc", target / "agent.pyz")))
+except NotfallError as error:
+    sys.exit(error.code)
+"""
+
+
+def test_installing_takes_a_valid_token_once_and_keeps_secrets(
+    machine: Machine, receiver: Receiver, program: Path, tmp_path: Path
+) -> None:
+    def try_token(token: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                INSTALL,
+                program,
+                receiver.url,
+                token,
+                receiver.config / "ca.pem",
+                machine.one,
+                tmp_path / "target",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    assert "bad-token" in try_token("wrong").stderr
+    assert not (tmp_path / "target").exists()
+    assert try_token("right").stdout.strip() == receiver.uuid
+    assert "bad-token" in try_token("right").stderr
+    files = tmp_path / "target" / "etc"
+    assert {one.name for one in files.iterdir()} == {"agent.json", "ca.pem", "cert.pem", "key.pem"}
+    assert all(one.stat().st_mode & 0o777 == 0o600 for one in files.iterdir())
+    installed = tmp_path / "target" / "agent.pyz"
+    told = json.loads(command(sys.executable, installed, "replicate", "--config", files))
+    assert told["version"] == receiver.image().parent.name
 
 
 HOLD = """

@@ -22,12 +22,10 @@ load_drivers() {
 find_medium() {
     for device in /dev/sr* /dev/sd* /dev/vd* /dev/nvme*n* /dev/mmcblk*; do
         [ -b "$device" ] || continue
-        case "$(blkid "$device" 2>/dev/null)" in
-        *'LABEL="NOTFALL"'*) ;;
-        *) continue ;;
-        esac
-        mount -r -t iso9660 "$device" /medium 2>/dev/null ||
-            mount -r -t vfat "$device" /medium 2>/dev/null || continue
+        # the volume label of an ISO, also of one written to a stick or disk
+        label=$(dd if="$device" bs=8 skip=4101 count=1 2>/dev/null)
+        [ "${label%%" "*}" = NOTFALL ] || continue
+        mount -r -t iso9660 "$device" /medium 2>/dev/null || continue
         if [ -f /medium/notfall.squashfs ]; then
             echo "$device" >/room/medium
             return 0
@@ -38,7 +36,7 @@ find_medium() {
 }
 
 mount -t tmpfs -o size=90% tmpfs /room
-modprobe -qa loop squashfs overlay isofs vfat nls_ascii nls_cp437
+modprobe -qa loop squashfs overlay isofs
 if [ -f /notfall.squashfs ]; then
     mv /notfall.squashfs /room/notfall.squashfs
 else

@@ -2,7 +2,7 @@
 
 The squashfs holds Debian only. Our program and the server's address travel in small archives
 appended to the initrds, so a new program or another server costs seconds and no new squashfs.
-Changing anything here (or ``customize.sh``) changes :func:`fingerprint` and with it the squashfs.
+Changing what goes into squashfs or initrds changes :func:`fingerprint`, which names them.
 """
 
 from __future__ import annotations
@@ -56,8 +56,7 @@ LIVE_MODULES = (
     "ahci", "ata_piix", "ata_generic", "pata_acpi", "nvme", "virtio_pci", "virtio_blk",
     "virtio_scsi", "sd_mod", "sr_mod", "usb_storage", "uas", "xhci_pci", "ehci_pci", "uhci_hcd",
     "ohci_pci", "usbhid", "hid_generic", "mptspi", "mptsas", "megaraid_sas", "mpt3sas", "aacraid",
-    "smartpqi", "vmw_pvscsi", "hv_storvsc", "hv_vmbus", "isofs", "vfat", "nls_ascii", "nls_cp437",
-    "loop", "squashfs", "overlay",
+    "smartpqi", "vmw_pvscsi", "hv_storvsc", "hv_vmbus", "isofs", "loop", "squashfs", "overlay",
 )  # fmt: skip
 
 APPLIANCE_MODULES = ("virtio_pci", "virtio_blk", "virtio_console", "squashfs", "overlay")
@@ -70,7 +69,9 @@ HERE = Path(__file__).parent
 
 
 def fingerprint() -> str:
-    """Names a squashfs by all that goes into it."""
+    """Names squashfs and initrds by all that goes into them."""
     parts = [SUITE, KERNEL_PACKAGE, *PACKAGES, *DPKG_EXCLUDES, *MODULE_EXCLUDES]
-    told = "\n".join(parts) + (HERE / "customize.sh").read_text()
+    parts += [*LIVE_MODULES, *APPLIANCE_MODULES]
+    scripts = ("customize.sh", "init-live.sh", "init-appliance.sh")
+    told = "\n".join(parts) + "".join((HERE / one).read_text() for one in scripts)
     return sha256(told.encode()).hexdigest()[:16]
