@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Set
@@ -29,6 +31,7 @@ RESULT_PORT = "notfall.result"
 FILES_PORT = "notfall.files"
 VOLUMES = Path("/volumes")
 JOB_LIMIT = 4 << 20
+CONNECT_LIMIT_S = 300.0
 SFTP_SERVER = "/usr/lib/openssh/sftp-server"
 CHECKS = {
     "ext2": ("e2fsck", "-fn"),
@@ -127,10 +130,22 @@ def do_serve(disks: Sequence[str], answer: Answer) -> None:
                 problems.append({"code": error.code, "text": f"{name}: {error.cause}"})
         port = os.open(port_device(FILES_PORT), os.O_RDWR | os.O_CLOEXEC)
         answer.give({"ok": True, "volumes": sorted(names), "warnings": problems})
+        await_other_side(port)
         subprocess.run(
             [SFTP_SERVER, "-R", "-d", str(VOLUMES)], stdin=port, stdout=port, check=False
         )
         os.close(port)
+
+
+def await_other_side(port: int) -> None:
+    """Until somebody connects, reading the port would look like the end of the connection."""
+    until = time.monotonic() + CONNECT_LIMIT_S
+    poll = select.poll()
+    poll.register(port, select.POLLIN)
+    while any(events & select.POLLHUP for _, events in poll.poll(1000)):
+        if time.monotonic() > until:
+            raise NotfallError("nobody-there", "Nobody asked for the files.", "")
+        time.sleep(0.05)
 
 
 class Answer:

@@ -1,0 +1,181 @@
+"""The appliance: the rescue system as a micro-VM without network that opens images for us.
+
+A hostile image meets the appliance's kernel, never the server's. Job and answer are JSON: the job
+on a small extra disk, the answer over a virtio-serial port into a file. The machine is transient,
+named after the directory of its disks; one that a crashed server left there is killed first.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Protocol
+
+from notfallserver.server.vm.hypervisor import LIVE, Hypervisor
+from notfallserver.server.vm.spec import Accelerator, Channel, DirectKernel, VmDisk, VmSpec
+from notfallserver.wire.errors import NotfallError
+
+MEMORY = 1 << 30
+ANSWER_LIMIT = 2 << 20
+JOB_ALIGN = 64 << 10
+START_LIMIT_S = 180.0
+TICK_S = 0.1
+CMDLINE = "console=ttyS0 quiet panic=-1"
+
+
+class RescueFiles(Protocol):
+    """What the appliance is started from (see ``server/rescue_medium.py``)."""
+
+    @property
+    def vmlinuz(self) -> Path: ...
+
+    @property
+    def appliance_initrd(self) -> Path: ...
+
+    @property
+    def squashfs(self) -> Path: ...
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A running appliance that serves SFTP on ``socket``; one connection, its end ends all."""
+
+    socket: Path
+    volumes: list[str]
+    warnings: list[dict[str, str]]
+
+
+def run_appliance(
+    hypervisor: Hypervisor,
+    rescue: RescueFiles,
+    disks: Sequence[Path],
+    job: Mapping[str, Any],
+    timeout: float,
+    accelerator: Accelerator = Accelerator.KVM,
+) -> dict[str, Any]:
+    """Do one job on the disks and return the answer; the machine is gone afterwards."""
+    with _running(hypervisor, rescue, disks, job, accelerator, ()) as (name, room):
+        if not hypervisor.wait_off(name, timeout):
+            raise NotfallError(
+                "appliance-timeout",
+                f"The appliance did not end within {timeout:.0f} s. {_console_tail(room)}",
+                "Try again; if it happens again, the image may be damaged.",
+                retry=True,
+                status=504,
+            )
+        return _read_answer(room)
+
+
+@contextmanager
+def serving_files(
+    hypervisor: Hypervisor,
+    rescue: RescueFiles,
+    disks: Sequence[Path],
+    accelerator: Accelerator = Accelerator.KVM,
+) -> Iterator[Serving]:
+    """All volumes of the disks, served by SFTP while this block lasts."""
+    with _running(hypervisor, rescue, disks, {"task": "serve"}, accelerator, ("files",)) as run:
+        name, room = run
+        until = time.monotonic() + START_LIMIT_S
+        while not (room / "result").exists() or not (room / "result").read_bytes().endswith(b"\n"):
+            if hypervisor.state(name) not in LIVE or time.monotonic() > until:
+                break
+            time.sleep(TICK_S)
+        answer = _read_answer(room)
+        if not answer.get("ok"):
+            raise NotfallError.from_json(answer.get("error") or {}, 500)
+        yield Serving(room / "files.sock", answer.get("volumes", []), answer.get("warnings", []))
+
+
+@contextmanager
+def _running(
+    hypervisor: Hypervisor,
+    rescue: RescueFiles,
+    disks: Sequence[Path],
+    job: Mapping[str, Any],
+    accelerator: Accelerator,
+    sockets: Sequence[str],
+) -> Iterator[tuple[str, Path]]:
+    directory = disks[0].resolve().parent
+    name = f"appliance-{sha256(str(directory).encode()).hexdigest()[:16]}"
+    hypervisor.kill(name)
+    # short, because the path of a unix socket may have 107 bytes only
+    room = Path(tempfile.mkdtemp(prefix="nfa-"))
+    try:
+        _write_job(room / "job", job)
+        hypervisor.run_transient(_describe(name, rescue, disks, room, accelerator, sockets))
+        yield name, room
+    finally:
+        hypervisor.kill(name)
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def _describe(
+    name: str,
+    rescue: RescueFiles,
+    disks: Sequence[Path],
+    room: Path,
+    accelerator: Accelerator,
+    sockets: Sequence[str],
+) -> VmSpec:
+    # through the page cache: the clones are short-lived or synced when sealed, and the files need
+    # not lie on a filesystem that can do direct I/O
+    fixed = (("notfall-root", rescue.squashfs), ("notfall-job", room / "job"))
+    attached = [
+        VmDisk(path, serial=serial, readonly=True, cache="writeback") for serial, path in fixed
+    ]
+    attached += [
+        VmDisk(path.resolve(), serial=f"notfall-{at}", cache="writeback")
+        for at, path in enumerate(disks)
+    ]
+    channels = [Channel("notfall.result", room / "result")]
+    channels += [Channel(f"notfall.{one}", room / f"{one}.sock", listen=True) for one in sockets]
+    return VmSpec(
+        name=name,
+        memory=MEMORY,
+        disks=tuple(attached),
+        accelerator=accelerator,
+        kernel=DirectKernel(rescue.vmlinuz, rescue.appliance_initrd, CMDLINE),
+        serial_log=room / "console.log",
+        channels=tuple(channels),
+        restarts=False,
+        title="Notfallserver appliance",
+    )
+
+
+def _write_job(path: Path, job: Mapping[str, Any]) -> None:
+    told = json.dumps(job).encode()
+    path.write_bytes(told + bytes(-len(told) % JOB_ALIGN))
+
+
+def _read_answer(room: Path) -> dict[str, Any]:
+    """Bounded and checked: it was written inside a machine that opened a foreign image."""
+    try:
+        with (room / "result").open("rb") as file:
+            told = json.loads(file.read(ANSWER_LIMIT))
+    except (OSError, ValueError):
+        told = None
+    if not isinstance(told, dict):
+        raise NotfallError(
+            "appliance-silent",
+            f"The appliance ended without an answer. {_console_tail(room)}",
+            "Try again; if it happens again, build the rescue medium anew.",
+            retry=True,
+            status=500,
+        )
+    return told
+
+
+def _console_tail(room: Path) -> str:
+    try:
+        lines = (room / "console.log").read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return "Its console ends with: " + " | ".join(lines[-6:])[-800:]
