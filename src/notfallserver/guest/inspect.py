@@ -12,7 +12,7 @@ from notfallserver.guest.facts import Esp, Kernel, System, Volume
 from notfallserver.guest.mounts import MountedSystem
 from notfallserver.guest.network import NETWORK_FOLDERS
 from notfallserver.guest.paths import inside, read_text
-from notfallserver.guest.plan import MODULES_FILE, POLICY_FILE, ROLE_FILE
+from notfallserver.guest.plan import MODULES_FILE, ROLE_FILE
 from notfallserver.wire.errors import NotfallError
 
 TEXTS = (
@@ -23,7 +23,6 @@ TEXTS = (
     "/etc/initramfs-tools/conf.d/resume",
     "/boot/grub/grub.cfg",
     MODULES_FILE,
-    POLICY_FILE,
     ROLE_FILE,
 )
 TOOLS = ("update-initramfs", "grub-install", "dracut")

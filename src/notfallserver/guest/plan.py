@@ -18,8 +18,6 @@ from notfallserver.wire.facts import Machine
 
 ROLE_FILE = "/etc/notfall-agent/role"
 MODULES_FILE = "/etc/initramfs-tools/modules"
-POLICY_FILE = "/etc/initramfs-tools/conf.d/notfall"
-POLICY = "# Written by Notfallserver: carry drivers for any hardware.\nMODULES=most\n"
 FALLBACK_LOADER = "efi/boot/bootx64.efi"
 
 NEEDED_MODULES: Dict[str, Tuple[str, ...]] = {
@@ -224,8 +222,6 @@ def _initramfs(
         text = listed + ("" if listed.endswith("\n") or not listed else "\n")
         text += "\n".join(absent) + "\n"
         edits[MODULES_FILE] = (text, f"{MODULES_FILE}: {', '.join(absent)}")
-    if rebuilds and system.files.get(POLICY_FILE, "") != POLICY:
-        edits[POLICY_FILE] = (POLICY, "initramfs: drivers for any hardware from now on")
     return rebuilds
 
 

@@ -18,6 +18,7 @@ from notfallserver.server.host.files import (
     rename_durably,
     replace_json,
     sweep_discarded,
+    sync_path,
 )
 from notfallserver.server.pool import layout
 from notfallserver.server.pool.incoming import Incoming, drop_incoming
@@ -133,6 +134,8 @@ class PrimaryStore:
 
     def seal_prepared(self, clones: Clones, record: dict[str, Any]) -> None:
         """From now on this is the prepared image; older ones are removed."""
+        for disk in clones.disks:
+            sync_path(disk)
         replace_json(clones.directory / layout.PREPARED, {**clones.record, **record})
         for old in self.paths.prepared.iterdir():
             if old != clones.directory and old.suffix != ".discarded":
@@ -152,6 +155,7 @@ class PrimaryStore:
         unfinished.mkdir()
         for disk in prepared.disks:
             clone_file(disk, unfinished / disk.name)
+            sync_path(unfinished / disk.name)
         replace_json(unfinished / layout.STANDIN, {"version": prepared.version, **record})
         discard_tree(self.paths.standin)
         rename_durably(unfinished, self.paths.standin)

@@ -108,6 +108,7 @@ def _running(
     hypervisor.kill(name)
     # short, because the path of a unix socket may have 107 bytes only
     room = Path(tempfile.mkdtemp(prefix="nfa-"))
+    room.chmod(0o711)  # QEMU runs as a user of its own
     try:
         _write_job(room / "job", job)
         hypervisor.run_transient(_describe(name, rescue, disks, room, accelerator, sockets))
