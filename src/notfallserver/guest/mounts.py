@@ -81,7 +81,7 @@ def fstab_lines(text: str) -> List[Tuple[str, str, str]]:
         options = parts[3].split(",") if len(parts) > 3 else []
         subvolume = next((one for one in options if one.startswith("subvol=")), "")
         found.append((parts[0], parts[1].rstrip("/") or "/", subvolume))
-    return sorted(found, key=lambda one: one[1].count("/"))
+    return sorted(found, key=lambda one: (one[1] != "/", one[1].count("/")))
 
 
 def _find_root(volumes: Sequence[Volume], base: Path) -> Tuple[Volume, str]:
