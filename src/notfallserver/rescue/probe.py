@@ -73,7 +73,8 @@ def disk_driver(base: Path) -> str:
             module = driver / "module"
             return module.resolve().name if module.exists() else name.replace("-", "_")
         here = here.parent
-    return ""
+    # with native multipath an NVMe disk hangs below no PCI device
+    return "nvme" if base.name.startswith("nvme") else ""
 
 
 def probe_nics() -> List[Nic]:

@@ -46,6 +46,7 @@ class Work:
         self._puller: Optional[Puller] = None
         self._disks: List[TargetDisk] = []
         self._recovery = ""
+        self._pulled: Dict[str, Any] = {}  # the last report "pulled"
 
     @property
     def busy(self) -> bool:
@@ -66,7 +67,7 @@ class Work:
         kind = order.get("order")
         if kind == "release":
             self._stop()
-            self._order, self._puller, self._disks = "", None, []
+            self._order, self._puller, self._disks, self._pulled = "", None, [], {}
             self._set(dict(IDLE))
             return
         if kind not in ("pull", "adapt", "reboot"):
@@ -76,6 +77,20 @@ class Work:
             return
         self._stop()
         self._order = name
+        done = self._pulled
+        if (
+            kind == "pull"
+            and done
+            and (done["recovery"], done["version"], done["disks"])
+            == (
+                order.get("recovery"),
+                order.get("version"),
+                order.get("disks"),
+            )
+        ):
+            # a restarted server orders again what is done; adaptation may lie on top already
+            self._set({key: value for key, value in done.items() if key != "disks"})
+            return
         self._stopped = threading.Event()
         job = {"pull": self._pull, "adapt": self._adapt, "reboot": self._end}[str(kind)]
         begin = {"pull": "pulling", "adapt": "adapting", "reboot": "rebooting"}[str(kind)]
@@ -130,7 +145,9 @@ class Work:
         self._puller.pull(base["version"], self._progress)
         done = self._progress
         counts = {"written": done.written, "verified": done.verified}
-        self._set({"state": "pulled", **base, "done": done.done, "total": done.total, **counts})
+        told = {"state": "pulled", **base, "done": done.done, "total": done.total, **counts}
+        self._pulled = {**told, "disks": order["disks"]}
+        self._set(told)
 
     def _adapt(self, order: Mapping[str, Any], base: Dict[str, Any]) -> None:
         disks = read_disks(order)
@@ -164,16 +181,24 @@ class Work:
 
 
 def _fit_table(disk: TargetDisk) -> List[str]:
-    """The backup of a GPT belongs at the end of the disk; only a larger disk needs a move."""
+    """The backup of a GPT belongs at the end of the disk; only another size needs a move."""
     changes: List[str] = []
-    if table_of(disk.path) == "gpt":
-        told = run(["sgdisk", "-v", disk.path], ok=range(256)).out
-        if "not at the end" in told or "isn't at the end" in told or "backup" in told.lower():
-            run(["sgdisk", "-e", disk.path])
-            changes.append(f"{disk.name}: backup of the partition table moved to the disk's end")
+    if table_of(disk.path) == "gpt" and not backup_at_end(disk.path, disk.size):
+        run(["sgdisk", "-e", disk.path])
+        changes.append(f"{disk.name}: backup of the partition table moved to the disk's end")
     run(["blockdev", "--rereadpt", disk.path], ok=range(256))
     run(["udevadm", "settle", "--timeout=20"], ok=range(256))
     return changes
+
+
+def backup_at_end(path: str, size: int) -> bool:
+    """Whether the GPT's header names the disk's last sector as the place of its backup."""
+    with open(path, "rb") as raw:
+        head = raw.read(8192)
+    for sector in (512, 4096):
+        if head[sector : sector + 8] == b"EFI PART":
+            return int.from_bytes(head[sector + 32 : sector + 40], "little") == size // sector - 1
+    return False
 
 
 def reboot_machine(medium: str) -> None:

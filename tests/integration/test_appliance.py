@@ -1,0 +1,119 @@
+"""The appliance on a real image through libvirt: adapt, check, show files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import pytest
+
+from notfall_lab.cache import base_directory
+from notfall_lab.hypervisor import Lab
+from notfall_lab.image import UEFI, make_image
+from notfallserver.server.cycle.files import present
+from notfallserver.server.rescue_medium import Medium, build_medium
+from notfallserver.server.vm.appliance import run_appliance, serving_files
+from notfallserver.server.vm.libvirt import LibvirtHypervisor
+from notfallserver.server.vm.spec import Accelerator
+from notfallserver.wire.errors import NotfallError
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+LIMIT_S = 900
+
+
+@pytest.fixture(scope="module")
+def hypervisor() -> Iterator[LibvirtHypervisor]:
+    folder = Path(mkdtemp(prefix="nfl-"))
+    with Lab("appliance", folder, net=21) as lab:
+        yield LibvirtHypervisor(lab.uri)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def medium(tmp_path_factory: pytest.TempPathFactory) -> Medium:
+    folder = tmp_path_factory.mktemp("medium")
+    return build_medium(folder, ["https://127.0.0.1:1"], "", base_directory() / "rescue")
+
+
+@pytest.fixture
+def disks(tmp_path: Path) -> list[Path]:
+    return make_image(UEFI).copy_to(tmp_path / "image")
+
+
+def adaptation(driver: str, role: str, mac: str) -> dict[str, Any]:
+    nic = {"name": UEFI.nic, "mac": mac, "old_mac": UEFI.mac, "driver": "e1000e"}
+    disks = [{"name": name, "size": 1 << 30} for name in ("vda", "vdb")]
+    return {
+        "task": "adapt",
+        "machine": {"hostname": UEFI.name, "firmware": "uefi", "disks": disks},
+        "hardware": {
+            "firmware": "uefi",
+            "role": role,
+            "disks": [{"driver": driver}] * 2,
+            "nics": [nic],
+        },
+    }
+
+
+def test_adaptation_is_done_once_and_leaves_clean_filesystems(
+    hypervisor: LibvirtHypervisor, medium: Medium, disks: list[Path]
+) -> None:
+    def run(job: dict[str, Any]) -> dict[str, Any]:
+        return run_appliance(hypervisor, medium, disks, job, LIMIT_S, Accelerator.TCG)
+
+    job = adaptation("nvme", "primary", "52:54:00:aa:bb:cc")
+    first = run(job)
+    assert first["ok"], first
+    assert any("rebuilt with nvme" in one for one in first["changes"])
+    second = run(job)
+    assert (second["ok"], second["changes"]) == (True, [])
+    checks = run({"task": "check"})["checks"]
+    assert {one["filesystem"] for one in checks} == {"ext4", "vfat"}
+    assert all(one["clean"] for one in checks if one["filesystem"] == "ext4"), checks
+
+
+def test_an_empty_image_is_refused_in_words(
+    hypervisor: LibvirtHypervisor, medium: Medium, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    with disk.open("xb") as file:
+        file.truncate(64 << 20)
+    job = adaptation("virtio_blk", "stand-in", UEFI.mac)
+    answer = run_appliance(hypervisor, medium, [disk], job, LIMIT_S, Accelerator.TCG)
+    assert answer["ok"] is False
+    assert answer["error"]["code"] == "no-system"
+
+
+def test_files_are_shown_and_the_image_is_not_changed(
+    hypervisor: LibvirtHypervisor, medium: Medium, disks: list[Path], tmp_path: Path
+) -> None:
+    if not Path("/dev/fuse").exists():
+        pytest.skip("this machine has no FUSE")
+    shown = tmp_path / "shown"
+    before = subprocess.run(["sha256sum", *disks], capture_output=True, check=True).stdout
+    with serving_files(hypervisor, medium, disks, Accelerator.TCG) as served:
+        process = present(served, shown)
+        assert {"disk0-part2-root", "disk1-part1-data"} <= set(served.volumes)
+        copied = shutil.copy(shown / "disk0-part2-root/etc/hostname", tmp_path / "copied")
+        assert Path(copied).read_text() == UEFI.name + "\n"
+        with pytest.raises(OSError):
+            (shown / "disk0-part2-root/etc/hostname").write_text("changed")
+        subprocess.run(["umount", shown], check=True)
+        process.wait(10)
+    after = subprocess.run(["sha256sum", *disks], capture_output=True, check=True).stdout
+    assert after == before
+
+
+def test_an_appliance_that_cannot_start_is_an_error(
+    hypervisor: LibvirtHypervisor, medium: Medium, tmp_path: Path
+) -> None:
+    with pytest.raises(NotfallError):
+        run_appliance(
+            hypervisor, medium, [tmp_path / "absent"], {"task": "check"}, 20, Accelerator.TCG
+        )
