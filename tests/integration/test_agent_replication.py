@@ -29,7 +29,7 @@ from notfallserver.agent.changes import ledger
 from notfallserver.agent.changes.base import marked_runs
 from notfallserver.agent.changes.none import Unknown
 from notfallserver.agent.disks.direct import DirectDisk
-from notfallserver.agent.disks.linux import protected_disks
+from notfallserver.agent.disks.linux import machine_facts, protected_disks
 from notfallserver.agent.disks.mounts import Mount
 from notfallserver.agent.disks.runs import free_runs
 from notfallserver.agent.disks.used import Census
@@ -245,6 +245,17 @@ def test_a_mounted_fat_tells_its_free_clusters(machine: Machine) -> None:
         direct.close()
     inside = [one for one in free if volume.start < one[0] * BLOCK < volume.start + volume.size]
     assert 20 * MIB < sum(count for _, count in inside) * BLOCK < volume.size
+
+
+def test_facts_tell_what_lies_on_the_disks(machine: Machine) -> None:
+    one, two = machine_facts(protected_disks(machine.disks)).disks
+    assert (one.table, two.table) == ("dos", "gpt")
+    assert [part.filesystem for part in one.partitions] == ["ext4", "vfat", "swap"]
+    assert one.partitions[0].kind == "0x83"
+    assert one.partitions[0].start == MIB
+    assert one.partitions[0].mountpoint == str(machine.main)
+    assert two.partitions[0].kind == "0fc63daf-8483-4772-8e79-3d69d8477de4"
+    assert len(two.partitions[0].part_uuid) == len(two.partitions[0].uuid) == 36
 
 
 def test_without_tracker_everything_is_compared_while_frozen(
@@ -519,7 +530,7 @@ def test_installing_takes_a_valid_token_once_and_keeps_secrets(
 
 HOLD = """
 import sys, time
-from notfallserver.agent.disks.linux import protected_disks
+from notfallserver.agent.disks.linux import machine_facts, protected_disks
 from notfallserver.agent.disks.mounts import current_mounts, to_freeze
 from notfallserver.agent.freeze.linux import Freezer
 from notfallserver.agent.stop import Stop

@@ -110,6 +110,9 @@ def _device(node: Path) -> int:
 def machine_facts(disks: Sequence[Protected]) -> Machine:
     """The whole machine as the server wants to know it."""
     told = _by_name(commands.read_json(["lsblk", "-J", "-b", "-o", _COLUMNS]))
+    for disk in disks:
+        for name in (disk.name, *(volume.name for volume in disk.volumes)):
+            _probe(name, told.setdefault(name, {}))
     return Machine(
         hostname=socket.gethostname(),
         system=_system(),
@@ -138,6 +141,30 @@ def _by_name(told: Any) -> Dict[str, Dict[str, Any]]:
 
     walk(told.get("blockdevices") if isinstance(told, dict) else None)
     return found
+
+
+_PROBED = {
+    "TYPE": "fstype",
+    "UUID": "uuid",
+    "LABEL": "label",
+    "PTTYPE": "pttype",
+    "PART_ENTRY_UUID": "partuuid",
+    "PART_ENTRY_TYPE": "parttype",
+}
+
+
+def _probe(name: str, told: Dict[str, Any]) -> None:
+    """Without udev ``lsblk`` knows no contents: then look at them."""
+    if told.get("fstype") or told.get("pttype"):
+        return
+    try:
+        printed = commands.run(["blkid", "-p", "-o", "export", f"/dev/{name}"])
+    except NotfallError:
+        return  # nothing is there that blkid knows
+    for line in printed.splitlines():
+        key, _, value = line.partition("=")
+        if key in _PROBED and not told.get(_PROBED[key]):
+            told[_PROBED[key]] = value.replace("\\ ", " ")
 
 
 def _field(told: Dict[str, Dict[str, Any]], name: str, field: str) -> str:
