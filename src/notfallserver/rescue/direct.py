@@ -10,6 +10,7 @@ import ctypes
 import errno
 import mmap
 import os
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Iterator, List, Optional, Tuple, Type
 
@@ -23,14 +24,25 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 
 
+@contextmanager
+def claimed(path: str) -> Iterator[None]:
+    """Nobody else mounts or claims the disk, or a partition of it, inside this block.
+
+    Refused while somebody does. Our own handles are plain ones: a claim excludes other claims.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
 class DirectDisk:
     """One open disk with one aligned buffer; belongs to one thread."""
 
     def __init__(self, path: str, writable: bool) -> None:
         mode = os.O_RDWR if writable else os.O_RDONLY
-        # O_EXCL on a block device: refused while it, or a partition of it, is mounted
-        extra = os.O_EXCL if writable and path.startswith("/dev/") else 0
-        self._handle = os.open(path, mode | os.O_DIRECT | os.O_CLOEXEC | extra)
+        self._handle = os.open(path, mode | os.O_DIRECT | os.O_CLOEXEC)
         self._buffer = mmap.mmap(-1, PIECE)
         self._view = memoryview(self._buffer)
 

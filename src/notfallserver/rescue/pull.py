@@ -14,11 +14,12 @@ import queue
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Callable, Dict, List, Sequence, Tuple
 
 from notfallserver.guest.shell import run
-from notfallserver.rescue.direct import DirectDisk, cut_blocks, pieces
+from notfallserver.rescue.direct import DirectDisk, claimed, cut_blocks, pieces
 from notfallserver.rescue.targets import TargetDisk
 from notfallserver.wire.blocks import (
     BLOCK,
@@ -112,6 +113,12 @@ class Puller:
 
     def pull(self, version: str, progress: PullProgress) -> None:
         """Afterwards the disks hold ``version``, proved by reading back."""
+        with ExitStack() as stack:
+            for disk in self.disks:
+                stack.enter_context(claimed(disk.path))
+            self._pull(version, progress)
+
+    def _pull(self, version: str, progress: PullProgress) -> None:
         client = self._connect()
         try:
             wanted = {disk.index: self._index(client, version, disk) for disk in self.disks}
