@@ -31,7 +31,7 @@ class Duties:
         self._move = move
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="duties", daemon=True)
-        self._began = datetime.now(timezone.utc)
+        self._began = _now()
 
     def start(self) -> None:
         self._thread.start()
@@ -65,7 +65,7 @@ class Duties:
 
     def _heard(self, row: Primary) -> bool:
         """Heard lately; after a start of the server every agent gets its time to call."""
-        now = datetime.now(timezone.utc)
+        now = _now()
         limit = timedelta(seconds=self._means.settings.heartbeat_timeout_s)
         last = max(row.last_seen, self._began) if row.last_seen else self._began
         return now - last < limit
@@ -73,14 +73,26 @@ class Duties:
     # -- schedules -------------------------------------------------------------------------------
 
     def _schedule(self, row: Primary) -> None:
-        if row.state in (State.NORMAL, State.NEW) and row.schedule_minutes:
-            if row.last_seen is not None and self._heard(row):
+        if row.state in (State.NORMAL, State.NEW):
+            self._prepare_when_due(row)
+            if row.schedule_minutes and row.last_seen is not None and self._heard(row):
                 self._run_when_due(row, "replicate", row.schedule_minutes)
         elif row.state == State.EMERGENCY and row.capture_minutes:
             self._run_when_due(row, "capture", row.capture_minutes)
 
+    def _prepare_when_due(self, row: Primary) -> None:
+        """A version that came while an older one was being prepared, or whose adaptation failed."""
+        store = self._means.pool.primary(row.uuid)
+        if not row.newest_version or store.prepared(row.newest_version) is not None:
+            return
+        for last in self._means.catalogue.jobs.newest(row.uuid, "prepare", limit=1):
+            recently = last.finished_at and _now() - last.finished_at < RETRY_AFTER
+            if not last.finished or (last.state == "failed" and recently):
+                return
+        self._runner.submit("prepare", row.uuid, {}, "server", join=True)
+
     def _run_when_due(self, row: Primary, kind: str, minutes: int) -> None:
-        now = datetime.now(timezone.utc)
+        now = _now()
         if row.newest_version and now - stamp_time(row.newest_version) < timedelta(minutes=minutes):
             return
         jobs = self._means.catalogue.jobs
@@ -90,3 +102,7 @@ class Duties:
             if last.state != "done" and last.finished_at and now - last.finished_at < RETRY_AFTER:
                 return
         self._runner.submit(kind, row.uuid, {}, "schedule", join=True)
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)

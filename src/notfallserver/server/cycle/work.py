@@ -88,8 +88,11 @@ class Work:
 
     def prepare(self, ctx: JobContext) -> dict[str, Any]:
         store = self.means.pool.primary(_primary(ctx))
-        prepared = self._prepared(ctx, store)
-        return {"version": prepared.version, **prepared.record}
+        while True:
+            prepared = self._prepared(ctx, store)
+            newest = store.newest()
+            if newest is None or newest.stamp == prepared.version:  # none came meanwhile
+                return dict(prepared.record)
 
     def _prepared(self, ctx: JobContext, store: PrimaryStore) -> Clones:
         """The adapted image of the newest version; made now if it isn't there."""

@@ -68,7 +68,11 @@ class Verdict:
     def require(self) -> None:
         """Raise unless the start is allowed."""
         if not self.allowed:
-            signs = [one.text for one in self.evidence if one.alive is Alive.YES]
+            signs = [
+                one.text
+                for one in self.evidence
+                if one.alive is Alive.YES and one.about == "primary"
+            ]
             shown = " ".join(signs[:3]) if self.reason is Reason.ALIVE else ""
             raise NotfallError(
                 f"guard-{self.reason}", f"{self.text} {shown}".strip(), self.remedy, status=409
