@@ -209,7 +209,7 @@ def test_target_pulls_adapts_and_starts_from_its_own_disks(tmp_path: Path) -> No
     drives: list[str | Path] = []
     for at, disk in enumerate(targets):
         drives += ["-drive", f"if=none,id=t{at},file={disk},format=raw,discard=unmap"]
-        drives += ["-device", f"nvme,drive=t{at},serial=T{at}"]
+        drives += ["-device", f"nvme,drive=t{at},serial=T{at},bootindex={at + 1}"]
     orders = [
         {"index": at, "name": f"nvme{at}n1", "serial": f"T{at}", "size": disk.stat().st_size}
         for at, disk in enumerate(targets)

@@ -12,6 +12,7 @@ import pytest
 
 from notfallserver.guest.apply import replace_text
 from notfallserver.guest.cpio import Entry, file_entry, read_initramfs, write_archive
+from notfallserver.guest.drivers import add_drivers
 from notfallserver.guest.inspect import boot_code, carried_modules
 from notfallserver.guest.mounts import fstab_lines
 from notfallserver.guest.paths import inside, read_text
@@ -125,3 +126,45 @@ def test_a_replaced_file_keeps_its_mode(tmp_path: Path) -> None:
     replace_text(path, "new")
     assert path.read_text() == "new"
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("tool", ["", "gzip", "zstd", "xz", "lz4"])
+def test_drivers_are_added_with_what_they_need(tmp_path: Path, tool: str) -> None:
+    modules = tmp_path / "usr/lib/modules/6.1"
+    for name in ("kernel/drivers/ata/ahci.ko", "kernel/drivers/ata/libahci.ko"):
+        (modules / name).parent.mkdir(parents=True, exist_ok=True)
+        (modules / name).write_text(name)
+    ata = "kernel/drivers/ata"
+    dep = f"{ata}/ahci.ko: {ata}/libahci.ko\n{ata}/libahci.ko:\n"
+    (modules / "modules.dep").write_text(dep)
+    (tmp_path / "lib").symlink_to("usr/lib")
+    early = archive([file_entry("kernel/x86/microcode/GenuineIntel.bin", b"m" * 3000)])
+    main = archive(
+        [
+            Entry("usr", 0o40755),
+            Entry("lib", 0o120777, b"usr/lib"),
+            Entry("usr/lib/modules/6.1", 0o40755),
+            file_entry("usr/lib/modules/6.1/modules.dep", b"old"),
+            file_entry("conf/modules", b"ext4\n"),
+        ]
+    )
+    image = tmp_path / "initrd.img-6.1"
+    image.write_bytes(early + (packed(tool, main) if tool else main))
+    add_drivers(tmp_path, image, "6.1", ["ahci"])
+    assert carried_modules(image) == {"ahci", "libahci"}
+    assert image.read_bytes().startswith(early)
+    last = {one.name: one for one in read_initramfs(image, lambda name: True)}
+    assert last["conf/modules"].data == b"ext4\nahci\n"
+    assert last["usr/lib/modules/6.1/modules.dep"].data.decode() == dep
+    assert last["lib"].data == b"usr/lib"
+    assert not list(tmp_path.glob(".initrd*"))
+
+
+def test_an_archive_without_modules_is_left_alone(tmp_path: Path) -> None:
+    image = tmp_path / "initrd"
+    image.write_bytes(archive(MODULES))
+    before = image.read_bytes()
+    with pytest.raises(NotfallError) as caught:
+        add_drivers(tmp_path, image, "9.9", ["ahci"])
+    assert caught.value.code == "bad-initramfs"
+    assert image.read_bytes() == before

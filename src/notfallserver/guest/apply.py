@@ -8,14 +8,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Callable, Iterator, List, Sequence
 
+from notfallserver.guest.drivers import add_drivers
 from notfallserver.guest.mounts import MountedSystem
 from notfallserver.guest.paths import inside
 from notfallserver.guest.plan import (
     AddBootEntry,
+    AddDrivers,
     CopyFile,
     InstallGrub,
     Plan,
-    RebuildInitramfs,
     Step,
     WriteFile,
 )
@@ -48,8 +49,8 @@ def _apply(step: Step, mounted: MountedSystem, disks: Sequence[str]) -> bool:
         target = _on_fat(root, step.target)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_on_fat(root, step.source), target)
-    elif isinstance(step, RebuildInitramfs):
-        _rebuild_initramfs(root, step.version)
+    elif isinstance(step, AddDrivers):
+        _add_drivers(root, step)
     elif isinstance(step, InstallGrub):
         with _working_root(root):
             command = ["chroot", str(root), "grub-install", "--target=i386-pc"]
@@ -83,6 +84,17 @@ def _on_fat(root: Path, path: str) -> Path:
         ]
         here = here / (same[0] if same else part)
     return here
+
+
+def _add_drivers(root: Path, step: AddDrivers) -> None:
+    """By hand; by the image's own tool where its archive is one that we don't understand."""
+    image = inside(root, f"/boot/initrd.img-{step.version}")
+    try:
+        add_drivers(root, image, step.version, step.modules)
+    except NotfallError as error:
+        if error.code != "bad-initramfs":
+            raise
+        _rebuild_initramfs(root, step.version)
 
 
 def _rebuild_initramfs(root: Path, version: str) -> None:

@@ -11,7 +11,7 @@ import stat
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Callable, Dict, Iterable, Iterator, Tuple
+from typing import IO, Callable, Dict, Iterable, Iterator, Optional, Tuple
 
 from notfallserver.guest.shell import ENVIRONMENT
 from notfallserver.wire.errors import NotfallError
@@ -19,6 +19,16 @@ from notfallserver.wire.errors import NotfallError
 NAME_LIMIT = 4096
 CONTENT_LIMIT = 4 << 20
 ENTRY_LIMIT = 200_000
+
+PACKERS: Dict[str, Tuple[str, ...]] = {
+    "gzip": ("gzip", "-1", "-c"),
+    "zstd": ("zstd", "-1", "-q", "-c"),
+    "xz": ("xz", "-0", "--check=crc32", "-c"),
+    "bzip2": ("bzip2", "-1", "-c"),
+    "lz4": ("lz4", "-l", "-q", "-c"),
+    "lzop": ("lzop", "-1", "-c"),
+}
+"""Packed so that every kernel that read the original reads the result; speed before size."""
 
 UNPACKERS: Dict[bytes, Tuple[str, ...]] = {
     b"\x1f\x8b": ("gzip", "-dc"),
@@ -110,9 +120,76 @@ def _read_packed(
                 lead = _skip_padding(process.stdout)
                 if lead[:5] != b"07070":
                     raise _broken(path, "its packed part is no cpio archive")
-                yield from _read_segment(process.stdout, lead, wanted)
+                while lead[:5] == b"07070":
+                    yield from _read_segment(process.stdout, lead, wanted)
+                    lead = _skip_padding(process.stdout)
             finally:
                 process.kill()
+
+
+def extend_initramfs(path: Path, entries: Iterable[Entry], out: Path) -> None:
+    """Write ``path`` with more entries to ``out``; one of the same name takes the place of the old.
+
+    Plain leading segments stay as they are; the packed part becomes one stream again, because not
+    every kernel reads on behind a packed one.
+    """
+    with path.open("rb") as raw, out.open("wb") as new:
+        tool = _skip_plain_segments(raw, path)
+        start = raw.tell()
+        raw.seek(0)
+        new.write(raw.read(start))
+        new.flush()
+        if tool is None:
+            write_archive(entries, new)
+            return
+        packer = PACKERS["gzip" if "--format=lzma" in tool else tool[0]]
+        with path.open("rb", buffering=0) as packed:
+            packed.seek(start)
+            _repack(tool, packer, packed, new, entries)
+
+
+def _repack(
+    unpacker: Tuple[str, ...],
+    packer: Tuple[str, ...],
+    packed: IO[bytes],
+    new: IO[bytes],
+    entries: Iterable[Entry],
+) -> None:
+    pipe = subprocess.PIPE
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(
+        list(packer), stdin=pipe, stdout=new, stderr=quiet, env=ENVIRONMENT
+    ) as packing:
+        assert packing.stdin is not None  # noqa: S101 - PIPE was asked for
+        done = subprocess.run(
+            list(unpacker),
+            stdin=packed,
+            stdout=packing.stdin,
+            stderr=quiet,
+            env=ENVIRONMENT,
+            check=False,
+        )
+        write_archive(entries, packing.stdin)
+        packing.stdin.close()
+    # gzip and zstd say 2 and 1 about padding behind their data; what matters is read back later
+    if packing.returncode or done.returncode not in (0, 1, 2):
+        raise NotfallError("bad-initramfs", "The initramfs could not be packed again.", "")
+
+
+def _skip_plain_segments(raw: IO[bytes], path: Path) -> Optional[Tuple[str, ...]]:
+    """Go to the packed part and say what unpacks it; to the end and None where there is none."""
+    while True:
+        lead = _skip_padding(raw)
+        if not lead:
+            return None
+        if lead[:5] != b"07070":
+            raw.seek(-len(lead), 1)
+            tool = next((args for magic, args in UNPACKERS.items() if lead.startswith(magic)), None)
+            if tool is None:
+                raise _broken(path, "it is packed in a way that is not known")
+            return tool
+        for _ in _read_segment(raw, lead, lambda name: False):
+            pass
 
 
 def _skip_padding(raw: IO[bytes]) -> bytes:

@@ -49,8 +49,11 @@ class CopyFile:
 
 
 @dataclass(frozen=True)
-class RebuildInitramfs:
+class AddDrivers:
+    """Into the initramfs of one kernel."""
+
     version: str
+    modules: Tuple[str, ...]
     change: str
 
 
@@ -74,7 +77,7 @@ class AddBootEntry:
     change: str
 
 
-Step = Union[WriteFile, CopyFile, RebuildInitramfs, InstallGrub, AddBootEntry]
+Step = Union[WriteFile, CopyFile, AddDrivers, InstallGrub, AddBootEntry]
 
 
 @dataclass(frozen=True)
@@ -187,7 +190,7 @@ def _lacks(kernel: Kernel, modules: Tuple[str, ...]) -> Tuple[str, ...]:
 
 def _initramfs(
     system: System, hardware: Hardware, edits: Dict[str, Tuple[str, str]]
-) -> List[RebuildInitramfs]:
+) -> List[AddDrivers]:
     modules = needed_modules(hardware)
     bootable = [kernel for kernel in system.kernels if kernel.initramfs]
     if not bootable:
@@ -201,21 +204,17 @@ def _initramfs(
             "controller of the new hardware.",
             "Choose another disk controller, or install a kernel with that driver on the primary.",
         )
-    rebuilds: List[RebuildInitramfs] = []
+    rebuilds: List[AddDrivers] = []
     added: List[str] = []
     for kernel in bootable:
         lacking = _lacks(kernel, modules)
         if lacking and all(one in kernel.available for one in lacking):
             added += lacking
-            change = f"initramfs of {kernel.version} rebuilt with {', '.join(lacking)}"
-            rebuilds.append(RebuildInitramfs(kernel.version, change))
-    if rebuilds and "update-initramfs" not in system.tools:
-        raise NotfallError(
-            "initramfs-tool",
-            f"{system.name}: the initramfs lacks {', '.join(added)} and the system has no "
-            "update-initramfs to rebuild it.",
-            "Choose a disk controller whose driver the image carries.",
-        )
+            change = f"initramfs of {kernel.version} now with {', '.join(lacking)}"
+            rebuilds.append(AddDrivers(kernel.version, lacking, change))
+    if "update-initramfs" not in system.tools:
+        return rebuilds
+    # so that the initramfs of the next kernel update has them too
     listed = system.files.get(MODULES_FILE, "")
     absent = [one for one in dict.fromkeys(added) if one not in listed.split()]
     if absent:
