@@ -82,8 +82,10 @@ class Duties:
 
     def _prepare_when_due(self, row: Primary) -> None:
         """A version that came while an older one was being prepared, or whose adaptation failed."""
+        if not row.newest_version:
+            return
         store = self._means.pool.primary(row.uuid)
-        if not row.newest_version or store.prepared(row.newest_version) is not None:
+        if store.prepared(row.newest_version) is not None:
             return
         for last in self._means.catalogue.jobs.newest(row.uuid, "prepare", limit=1):
             recently = last.finished_at and _now() - last.finished_at < RETRY_AFTER
