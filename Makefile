@@ -12,8 +12,8 @@ help: ## Show what can be made
 
 setup: $(STAMP) ## Install Debian packages and the virtual environment
 
-$(STAMP): pyproject.toml packaging/debian-packages.txt packaging/install-packages
-	$(SUDO) packaging/install-packages
+$(STAMP): pyproject.toml packaging/server-packages.txt packaging/lab-packages.txt
+	$(SUDO) packaging/install-packages server-packages.txt lab-packages.txt
 	[ -x $(PYTHON) ] || /usr/bin/python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --upgrade pip setuptools wheel
 	$(PYTHON) -m pip install --quiet --editable '.[dev]'
