@@ -8,6 +8,7 @@ directory without it, or with another stamp than today's program has, holds no u
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -103,7 +104,7 @@ def _medium_in(out_dir: Path) -> Medium:
 
 
 def _stamp() -> str:
-    told = sha256(recipe.fingerprint().encode())
+    told = sha256(recipe.fingerprint().encode() + (recipe.HERE / "grub.cfg").read_bytes())
     for entry in _program_entries():
         told.update(entry.name.encode() + b"\0" + entry.data)
     return told.hexdigest()
@@ -111,12 +112,19 @@ def _stamp() -> str:
 
 def _base(cache_dir: Path, mirror: str, progress: Progress) -> Path:
     """The server-independent part, from the cache or built; complete when its name exists."""
-    base = cache_dir / f"rescue-{recipe.fingerprint()}"
-    if base.is_dir():
-        return base
     cache_dir.mkdir(parents=True, exist_ok=True)
-    for stale in cache_dir.glob("rescue-*.part*"):
-        shutil.rmtree(stale, ignore_errors=True)
+    base = cache_dir / f"rescue-{recipe.fingerprint()}"
+    with (cache_dir / "rescue.lock").open("w") as lock:
+        # one builder at a time, so whatever else lies here is a leftover or another recipe's
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not base.is_dir():
+            for stale in cache_dir.glob("rescue-*"):
+                shutil.rmtree(stale, ignore_errors=True)
+            _build_base(base, cache_dir, mirror, progress)
+    return base
+
+
+def _build_base(base: Path, cache_dir: Path, mirror: str, progress: Progress) -> None:
     work = Path(tempfile.mkdtemp(dir=cache_dir, prefix=f"{base.name}.part"))
     try:
         progress("packages", 0, 2)
@@ -157,7 +165,6 @@ def _base(cache_dir: Path, mirror: str, progress: Progress) -> Path:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     progress("squash", 2, 2)
-    return base
 
 
 def _install_packages(root: Path, mirror: str) -> None:
