@@ -1,0 +1,352 @@
+"""The whole cycle, step by step: protect, lose, replace, bring back, prove.
+
+Used by ``make demo`` and by the end-to-end tests. Each step is a function of a :class:`Play`; they
+are called in order, and tests may leave steps out or do something else between two of them. Every
+promise is a check of the timeline.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from notfall_lab.guestshell import GuestShell
+from notfall_lab.image import make_image
+from notfall_lab.machine import HardDisk, Hardware, Machine
+from notfall_lab.orders import OrderClient
+from notfall_lab.recipe_guest import Recipe
+from notfall_lab.timeline import Timeline
+from notfall_lab.world import CommandRefused, World
+
+BOOT_S = 300.0
+COPY_S = 1200.0
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class TargetSpec:
+    """The new machine: other disks, larger, another card with another address."""
+
+    bus: str = "nvme"  # or sata
+    sizes: tuple[int, ...] = (4 * GIB, 3 * GIB)
+    nic: str = "e1000e"
+    mac: str = "52:54:00:99:00:01"
+    memory: int = 1536
+
+
+@dataclass
+class Play:
+    """One primary's story; what a step found out and later steps need."""
+
+    world: World
+    recipe: Recipe
+    timeline: Timeline
+    target_spec: TargetSpec = field(default_factory=TargetSpec)
+    primary: Machine | None = None
+    target: Machine | None = None
+    customer: OrderClient | None = None
+    first_sent: int = 0
+    iso: Path | None = None
+    code: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.recipe.name
+
+    @property
+    def shell(self) -> GuestShell:
+        return self.world.shell(self.recipe)
+
+    @property
+    def orders(self) -> OrderClient:
+        if self.customer is None:
+            self.customer = self.world.orders(self.recipe)
+        return self.customer
+
+    @property
+    def on_stage(self) -> Machine:
+        """The physical machine that carries the primary now."""
+        machine = self.target or self.primary
+        if machine is None:
+            raise RuntimeError("no machine was started")
+        return machine
+
+
+# -- normal operation ----------------------------------------------------------------------------
+
+
+def start_server(play: Play) -> None:
+    with play.timeline.step("set up and start the emergency server") as step:
+        made = play.world.set_up_server()
+        play.timeline.check("the pool can reflink", made["reflink"])
+        play.world.start_server()
+        step.detail = ", ".join(made["urls"])
+
+
+def start_primary(play: Play) -> None:
+    """A machine that was there long before any emergency server."""
+    with play.timeline.step(f"build the image of '{play.name}' (kept in the cache)"):
+        image = make_image(play.recipe)
+    with play.timeline.step(f"'{play.name}' boots from its own disks"):
+        folder = play.world.directory / f"m-{play.name}"
+        hardware = Hardware(
+            name=play.name,
+            disks=tuple(HardDisk(one) for one in image.copy_to(folder)),
+            mac=play.recipe.mac,
+            firmware=play.recipe.firmware,
+            uuid="8e1f0c52-6b5c-4b0a-9d7e-0000000000" + f"{play.recipe.host:02x}",
+            serial=f"LAB-{play.name}",
+        )
+        play.primary = play.world.keep(Machine(hardware, folder, play.world.lan))
+        play.primary.power_on()
+        play.orders.wait_healthy(BOOT_S)
+    play.orders.start()
+    play.orders.wait_more(20, 60)
+
+
+def protect(play: Play) -> None:
+    """Enrol by the pasted line, then the first, full replication."""
+    with play.timeline.step("enrol: paste one line on the primary"):
+        line = play.world.notfall("primary", "invite", play.name)["line"]
+        play.shell.run(line, timeout=180)
+    with play.timeline.step("first replication: everything") as step:
+        result = replicate(play)
+        play.first_sent = int(result["bytes_sent"])
+        step.size = play.first_sent
+        step.detail = _run_detail(result)
+
+
+def replicate(play: Play) -> dict[str, Any]:
+    job = play.world.notfall("replicate", play.name, "--follow", timeout=COPY_S)
+    result: dict[str, Any] = job["result"]
+    return result
+
+
+def _run_detail(result: dict[str, Any]) -> str:
+    parts = [f"read {int(str(result['bytes_read'])) >> 20} MiB", f"passes {result['passes']}"]
+    parts += [f"frozen {result['freeze_ms']} ms", str(result["consistency"])]
+    return ", ".join(parts)
+
+
+def replicate_under_load(play: Play) -> None:
+    before = len(play.orders.acknowledged())
+    since = time.time()
+    with play.timeline.step("second replication while orders are written") as step:
+        result = replicate(play)
+        sent = int(result["bytes_sent"])
+        step.size = sent
+        step.detail = _run_detail(result)
+    placed = len(play.orders.acknowledged()) - before
+    pause = play.orders.longest_outage(since)
+    play.timeline.check("orders went on meanwhile", placed > 0, f"{placed}, pause {pause:.1f} s")
+    play.timeline.check(
+        "the second run sends only what changed",
+        sent < play.first_sent / 3,
+        f"{sent} of {play.first_sent} bytes",
+    )
+    play.timeline.check("all filesystems at one point", result["consistency"] == "filesystem")
+
+
+def prepare(play: Play) -> None:
+    with play.timeline.step("adapt the newest version in the appliance"):
+        play.world.wait_prepared(play.name, COPY_S)
+
+
+def refuse_while_alive(play: Play) -> None:
+    """The guard: a living primary must not get a double."""
+    with play.timeline.step("try to activate while the primary lives"):
+        try:
+            play.world.notfall("activate", play.name, timeout=120)
+            refused, why = False, "it was started"
+        except CommandRefused as error:
+            refused, why = True, error.code
+    play.timeline.check("the guard refuses", refused, why)
+
+
+# -- outage and emergency operation --------------------------------------------------------------
+
+
+def lose_primary(play: Play) -> None:
+    play.on_stage.cut_power()
+    count = len(play.orders.acknowledged())
+    play.timeline.note(f"power of '{play.name}' is cut", f"{count} orders acknowledged")
+    with play.timeline.step("the server notices the outage"):
+        play.world.wait_state(play.name, "outage", 120)
+
+
+def rewind_customer(play: Play) -> None:
+    """Orders after the newest version are lost with the primary's disks: that is the interval
+    between replications. The customer places them again, as people with paper slips would."""
+    verdict = play.orders.verify()
+    lost = verdict.missing
+    kept = [(n, at) for n, at in play.orders.acknowledged() if n not in set(lost)]
+    contiguous = not lost or lost == list(range(lost[0], lost[0] + len(lost)))
+    play.timeline.check(
+        "what the stand-in lacks is only what came after the version",
+        contiguous and not verdict.unjournalled,
+        f"{len(lost)} orders since then, {len(kept)} there",
+    )
+    play.orders.file.write_text("".join(f"{n} {at:.3f}\n" for n, at in kept))
+
+
+def activate(play: Play) -> None:
+    """From the click to orders being taken by the stand-in."""
+    play.orders.stop()
+    with play.timeline.step("activate the stand-in, until it serves") as step:
+        job = play.world.notfall("activate", play.name, timeout=1200)
+        play.orders.wait_healthy(BOOT_S)
+        own = float(job["result"]["own_s"])
+        step.detail = f"own part {own:.2f} s, the rest is its boot"
+    play.timeline.check("own part of the activation is at most 3 s", own <= 3, f"{own:.2f} s")
+    state = play.world.primary(play.name)["state"]
+    play.timeline.check("state is 'emergency'", state == "emergency", state)
+    rewind_customer(play)
+    play.orders.start()
+    with play.timeline.step("orders go to the stand-in"):
+        play.orders.wait_more(20, 120)
+    role = play.shell.run("cat /etc/notfall-agent/role").out.strip()
+    play.timeline.check("the stand-in knows that it is one", role == "stand-in", role)
+
+
+# -- recovery ------------------------------------------------------------------------------------
+
+
+def build_medium(play: Play) -> None:
+    with play.timeline.step("build the rescue medium (its packages are kept)") as step:
+        result = play.world.notfall("rescue", "build", timeout=1200)["result"]
+        play.iso = Path(result["iso"])
+        step.size = play.iso.stat().st_size
+
+
+def boot_target(play: Play) -> None:
+    """A new, empty machine boots the medium and shows its pairing code."""
+    spec = play.target_spec
+    if play.iso is None:
+        raise RuntimeError("build the medium first")
+    folder = play.world.directory / f"t-{play.name}"
+    folder.mkdir(exist_ok=True)
+    disks = []
+    for number, size in enumerate(spec.sizes):
+        path = folder / f"disk{number}.raw"
+        with path.open("xb") as stream:
+            stream.truncate(size)
+        disks.append(HardDisk(path, spec.bus, f"NEW-{number}"))
+    hardware = Hardware(
+        name="newbox",
+        disks=tuple(disks),
+        mac=spec.mac,
+        firmware=play.recipe.firmware,
+        nic=spec.nic,
+        nic_slot=5,
+        memory=spec.memory,
+    )
+    play.target = play.world.keep(Machine(hardware, folder, play.world.lan))
+    with play.timeline.step(f"a new machine ({spec.bus}, {spec.nic}) boots the medium") as step:
+        play.target.power_on(cd=play.iso)
+        play.code = play.target.wait_console(r"Pairing code:\s+([A-Z2-7]{8})", BOOT_S).group(1)
+        until = time.monotonic() + BOOT_S
+        while not play.world.notfall("targets"):
+            if time.monotonic() > until:
+                raise TimeoutError(f"no target appears; console:\n{play.target.output()[-2000:]}")
+            time.sleep(1)
+        step.detail = f"pairing code {play.code}"
+
+
+def recover(play: Play) -> None:
+    """Copy the working stand-in to the target until it is close behind."""
+    before = len(play.orders.acknowledged())
+    with play.timeline.step("recover to the new machine while the stand-in works") as step:
+        play.world.notfall("recover", play.name, "--to", play.code, "--yes", timeout=120)
+        play.world.wait_ready(play.name, COPY_S)
+        step.detail = f"{len(play.orders.acknowledged()) - before} orders meanwhile"
+    placed = len(play.orders.acknowledged()) - before
+    play.timeline.check("orders went on during the recovery", placed > 20, f"{placed}")
+
+
+def switch_back(play: Play) -> None:
+    since = time.time()
+    with play.timeline.step("switch back: stop, last delta, adapt, reboot, boot") as step:
+        job = play.world.notfall("switch-back", play.name, timeout=COPY_S + 1200)
+        result = job["result"]
+        step.size = int(result["written"])
+        step.detail = f"own part {result['own_s']} s of {result['downtime_s']} s; {result['steps']}"
+    with play.timeline.step("orders go to the recovered primary"):
+        play.orders.wait_more(20, BOOT_S)
+    play.timeline.note("orders were not taken for", f"{play.orders.longest_outage(since):.1f} s")
+
+
+# -- proof ---------------------------------------------------------------------------------------
+
+
+def check_recovered(play: Play) -> None:
+    check = play.timeline.check
+    state = play.world.primary(play.name)["state"]
+    check("state is 'normal'", state == "normal", state)
+    machine = play.on_stage
+    check("it is the new machine that runs", machine.on)
+    prefix = {"nvme": "/dev/nvme", "sata": "/dev/sd"}[play.target_spec.bus]
+    for place in ("/", "/var/lib/postgresql"):
+        source = play.shell.run(f"findmnt -n -o SOURCE {place}").out.strip()
+        check(f"{place} is on its own disk", source.startswith(prefix), source)
+    inserted = [
+        one
+        for one in machine.qmp.call("query-block")
+        if one.get("qdev") == "cd" and "inserted" in one
+    ]
+    check("no rescue medium is in it", not inserted)
+    card = play.shell.run(f"cat /sys/class/net/{play.recipe.nic}/address", check=False).out.strip()
+    check("the new card has the old name", card == play.target_spec.mac, f"{card}")
+    failed = play.shell.run("systemctl --failed --no-legend --plain").out.strip()
+    check("no service has failed in it", not failed, failed)
+    role = play.shell.run("cat /etc/notfall-agent/role", check=False).out.strip()
+    check("it knows that it is the primary", role == "primary", role)
+    running = play.world.lab.run_in(["virsh", "-q", "list", "--name"]).stdout.split()
+    check("no stand-in runs any more", not running, ", ".join(running))
+    play.orders.stop()
+    verdict = play.orders.verify()
+    check(
+        "every acknowledged order is there",
+        not verdict.missing,
+        f"{verdict.acknowledged} acknowledged, missing {verdict.missing[:5]}",
+    )
+    check("both disks fit together", not verdict.unjournalled, f"{verdict.unjournalled[:5]}")
+
+
+def replicate_again(play: Play) -> None:
+    """The circle is closed: protection goes on where it was."""
+    with play.timeline.step("next replication, from the new machine") as step:
+        result = replicate(play)
+        sent = int(result["bytes_sent"])
+        step.size = sent
+        step.detail = _run_detail(result)
+    play.timeline.check(
+        "the next replication is a small delta",
+        sent < play.first_sent / 3,
+        f"{sent} of {play.first_sent} bytes",
+    )
+
+
+CYCLE = (
+    start_server,
+    start_primary,
+    protect,
+    replicate_under_load,
+    prepare,
+    refuse_while_alive,
+    build_medium,
+    lose_primary,
+    activate,
+    boot_target,
+    recover,
+    switch_back,
+    check_recovered,
+    replicate_again,
+)
+
+
+def play_all(play: Play) -> None:
+    """Every step of the cycle, in order."""
+    for act in CYCLE:
+        act(play)
