@@ -126,6 +126,7 @@ class Replication:
         self._sender = Sender(self._crew, self._connect, self._disks, self._path, codec)
         self._cleanup.callback(self._sender.close)
         tracked = bool(self._ledger.knows and base and self._ledger.since == base)
+        self._sender.unasked = not base and answer.get("resumed") is False
         self._hot_passes(tracked)
         buffer = FrozenBuffer(self._crew, self._disks, self._settings.frozen_mib << 20)
         self._cleanup.callback(buffer.close)
@@ -208,6 +209,7 @@ class Replication:
     def _hot_pass(self, wanted: Used) -> None:
         self._pass += 1
         self._send("hot", all_batches(wanted), wanted)
+        self._sender.unasked = False
         self._seen = [merged([*one, *other]) for one, other in zip(self._seen, wanted)]
 
     def _send(self, phase: str, batches: Sequence[Batch], wanted: Used) -> None:

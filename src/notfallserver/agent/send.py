@@ -66,6 +66,8 @@ class Sender:
         self.read = self.sent = self.done = 0
         self.hashes: List[bytearray] = []
         """Where each hash is noted, if anywhere: per disk, 16 bytes per block."""
+        self.unasked = False
+        """Send without offering first: the server has nothing yet."""
         self._crew = crew
         self._disks = list(disks)
         self._path = run_path
@@ -99,16 +101,10 @@ class Sender:
             noted = self.hashes[batch.disk]
             for block, digest in entries:
                 noted[block * HASH : block * HASH + HASH] = digest
-        bitmap = line.send(f"{self._path}/offer", write_offer(batch.disk, entries))
-        if len(bitmap) != (len(entries) + 7) // 8:
-            raise NotfallError(
-                "bad-answer", "The server's answer to an offer is broken.", "Update both sides."
-            )
-        wanted = [
-            place
-            for place, (_, digest) in enumerate(entries)
-            if bitmap[place >> 3] & (0x80 >> (place & 7)) and digest != HOLE
-        ]
+        wanted = [place for place, (_, digest) in enumerate(entries) if digest != HOLE]
+        if not self.unasked:
+            bitmap = self._offer(line, batch.disk, entries)
+            wanted = [place for place in wanted if bitmap[place >> 3] & (0x80 >> (place & 7))]
         if wanted:
             chosen, payload = choose(entries, view, wanted)
             codec = self._packing.choose(len(payload))
@@ -120,6 +116,15 @@ class Sender:
                 self.sent += sum(len(part) for part in parts)
         with self._lock:
             self.done += len(view)
+
+    def _offer(self, line: Line, disk: int, entries: Offer) -> bytes:
+        """Which of these blocks the server wants, as a bitmap."""
+        bitmap = line.send(f"{self._path}/offer", write_offer(disk, entries))
+        if len(bitmap) != (len(entries) + 7) // 8:
+            raise NotfallError(
+                "bad-answer", "The server's answer to an offer is broken.", "Update both sides."
+            )
+        return bitmap
 
     def punch(self, disk: int, holes: Sequence[Run], most: int) -> None:
         """Tell which blocks nothing uses."""

@@ -56,7 +56,7 @@ class BlocksFrame:
 
     disk: int
     entries: Offer
-    payload: bytes
+    payload: Buffer
 
 
 def bad_frame(why: str) -> NotfallError:
@@ -91,10 +91,11 @@ def _pack(codec: int, payload: Buffer) -> Tuple[int, Buffer]:
     return codec, packed
 
 
-def _unpack(codec: int, packed: Buffer, length: int) -> bytes:
+def _unpack(codec: int, packed: Buffer, length: int) -> Buffer:
+    plain: Buffer
     try:
         if codec == PLAIN:
-            plain = bytes(packed)
+            plain = packed
         elif codec == ZLIB:
             unpacker = zlib.decompressobj()
             plain = unpacker.decompress(packed, length + 1)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from notfallserver.server.host.clone import clone_file, punch_hole
+from notfallserver.server.host.direct import DirectFile
 from notfallserver.server.host.files import (
     discard_tree,
     read_json,
@@ -72,10 +73,12 @@ class _OpenDisk:
         self.index = index
         self.size = size
         self.raw = os.open(directory / layout.raw_name(index), os.O_RDWR)
+        self.direct = DirectFile(directory / layout.raw_name(index))
         self.idx = Index(directory / layout.idx_name(index), write=True)
 
     def close(self) -> None:
         self.idx.close()
+        self.direct.close()
         os.close(self.raw)
 
     def check(self, number: int) -> int:
@@ -100,12 +103,11 @@ class _OpenDisk:
                 count += 1
             length = min(count * BLOCK, self.size - first * BLOCK)
             self.idx.fill(first, count, UNKNOWN)
-            written = 0
+            written = self.direct.write(view[at : at + length], first * BLOCK)
             while written < length:
                 part = view[at + written : at + length]
                 written += os.pwrite(self.raw, part, first * BLOCK + written)
-            for number, digest in entries[done : done + count]:
-                self.idx[number] = digest
+            self.idx.put(first, b"".join(digest for _, digest in entries[done : done + count]))
             at += length
             done += count
 

@@ -78,6 +78,10 @@ class Index:
     def slice(self, first: int, count: int) -> bytes:
         return self._map[first * HASH : (first + count) * HASH]
 
+    def put(self, first: int, digests: bytes) -> None:
+        """The hashes of neighbouring blocks, one after another."""
+        self._map[first * HASH : first * HASH + len(digests)] = digests
+
     def fill(self, first: int, count: int, digest: bytes) -> None:
         self._map[first * HASH : (first + count) * HASH] = digest * count
 

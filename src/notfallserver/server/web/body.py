@@ -20,8 +20,9 @@ async def read_body(request: Request, limit: int = FRAME_LIMIT) -> bytes:
         length += len(part)
         if length > limit:
             raise NotfallError("too-long", "The message is too long.", status=413)
-        parts.append(part)
-    return b"".join(parts)
+        if part:
+            parts.append(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 async def read_object(request: Request) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from notfallserver.server.house import House
 from notfallserver.wire.errors import NotfallError
+from notfallserver.wire.frames import FRAME_LIMIT
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,46 @@ class Peer:
 
 
 class PeerProtocol(HttpToolsProtocol):
-    """Uvicorn's protocol that puts the connection's :class:`Peer` into ``request.state.peer``."""
+    """Uvicorn's protocol that puts the connection's :class:`Peer` into ``request.state.peer``.
+
+    An agent's frame is gathered here and handed over in one piece, because every hand-over of the
+    usual 64 KiB passes all layers. Others can't make the server hold more than those 64 KiB.
+    """
+
+    _peer: Peer | None = None
+    _gathered: list[bytes]
+    _length = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.app_state = {**self.app_state, "peer": _peer(transport.get_extra_info("ssl_object"))}
+        self._peer = _peer(transport.get_extra_info("ssl_object"))
+        self._gathered = []
+        self.app_state = {**self.app_state, "peer": self._peer}
+
+    def on_body(self, body: bytes) -> None:
+        if self._peer is None or self._length + len(body) > FRAME_LIMIT:
+            self._hand_over()
+            super().on_body(body)
+            return
+        self._gathered.append(body)
+        self._length += len(body)
+
+    def on_message_complete(self) -> None:
+        self._hand_over()
+        super().on_message_complete()
+
+    def _hand_over(self) -> None:
+        if not self._gathered:
+            return
+        whole = b"".join(self._gathered)
+        self._gathered, self._length = [], 0
+        if self.cycle.response_complete:
+            return
+        if not self.cycle.body:
+            self.cycle.body = whole  # type: ignore[assignment]  # bytes are passed on uncopied
+            self.cycle.message_event.set()
+        else:
+            super().on_body(whole)
 
 
 def _peer(connection: ssl.SSLObject | None) -> Peer | None:
