@@ -47,6 +47,14 @@ class PeerProtocol(HttpToolsProtocol):
         self._gathered = []
         self.app_state = {**self.app_state, "peer": self._peer}
 
+    def shutdown(self) -> None:
+        """The server ends: an idle connection is cut, because a client that isn't reading, as an
+        agent between two polls, would not answer TLS's goodbye and hold the server up."""
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.abort()
+        else:
+            super().shutdown()
+
     def on_body(self, body: bytes) -> None:
         if self._peer is None or self._length + len(body) > FRAME_LIMIT:
             self._hand_over()
