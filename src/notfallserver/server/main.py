@@ -101,6 +101,7 @@ def _serve(house: House, means: Means, conductor: Conductor, app: FastAPI) -> No
     def started() -> None:
         _wake_hypervisor(means)
         house.runner.resume_unfinished()
+        conductor.mend()
         if find_medium(means.rescue_dir) is None:
             house.runner.submit("rescue_build", None, {}, "server", join=True)
         conductor.duties.start()

@@ -294,6 +294,17 @@ class Conductor:
     def build_rescue(self, who: str) -> Job:
         return self._runner.submit("rescue_build", None, {}, who, join=True)
 
+    def mend(self) -> None:
+        """After a start: a state that was entered, but whose job was not yet written down."""
+        for row in self._means.catalogue.primaries.all():
+            unfinished = {job.kind for job in self._means.catalogue.jobs.unfinished(row.uuid)}
+            asked = datetime.now(timezone.utc).isoformat()
+            if row.state == State.ACTIVATING and "activate" not in unfinished:
+                parameters = {"asked_at": asked, "again": True}
+                self._runner.submit("activate", row.uuid, parameters, "server")
+            elif row.state == State.RECOVERING and not unfinished & {"recover", "switch_back"}:
+                self._runner.submit("recover", row.uuid, {}, "server")
+
     # -- the agents' door ------------------------------------------------------------------------
 
     def begin_run(self, primary: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from notfallserver.server.cycle.standin import machine_name
 from notfallserver.server.cycle.state import Event, State
 from notfallserver.server.pool.store import Clones, PrimaryStore
 from notfallserver.server.rescue_medium import Medium, build_medium, find_medium
+from notfallserver.server.vm.hypervisor import LIVE
 from notfallserver.wire.errors import NotfallError
 
 KEEP_UP_PAUSE_S = 120.0
@@ -132,7 +133,9 @@ class Work:
     def activate(self, ctx: JobContext) -> dict[str, Any]:
         primary = _primary(ctx)
         store = self.means.pool.primary(primary)
-        if ctx.notes.get("begun"):
+        if self.means.catalogue.primaries.find(primary).state != State.ACTIVATING:
+            return {"state": "done before the server was restarted"}
+        if ctx.notes.get("begun") or ctx.parameters.get("again"):
             self.allow(primary, ctx)  # the server was away meanwhile: is the original still dead?
         ctx.note(begun=True)
         try:
@@ -143,7 +146,7 @@ class Work:
                 ctx.note(own_s=self._since(ctx), steps=times.to_json())
             answer = await_answer(ctx, self.means.hypervisor, primary, machine)
         except (NotfallError, Cancelled) as error:
-            self._drop_standin(store)
+            self._drop_unstarted(store, error)
             self.move(primary, Event.ACTIVATION_FAILED, ctx.job.who, str(error) or "cancelled")
             raise
         result = {
@@ -175,6 +178,17 @@ class Work:
                 store.uuid, "older-version-used", "server", str(error), {"version": older.version}
             )
             return older
+
+    def _drop_unstarted(self, store: PrimaryStore, error: BaseException) -> None:
+        """Clear away what did not start. What runs, or may run, may hold new data: it is left."""
+        code = error.code if isinstance(error, NotfallError) else ""
+        if code == "hypervisor-unreachable":
+            return
+        if (
+            code == "stand-in-off"
+            or self.means.hypervisor.state(machine_name(store.uuid)) not in LIVE
+        ):
+            self._drop_standin(store)
 
     def _drop_standin(self, store: PrimaryStore) -> None:
         self.means.hypervisor.undefine(machine_name(store.uuid))
@@ -243,6 +257,9 @@ class Work:
         primary = _primary(ctx)
         self._await_moment(ctx)
         row = self.means.catalogue.primaries.find(primary)
+        if row.state == State.NORMAL and ctx.notes.get("rebooting"):
+            self._clear_after_recovery(primary)
+            return {"state": "done before the server was restarted"}
         if row.state == State.RECOVERING:
             self.move(primary, Event.SWITCH_BACK, ctx.job.who)
         for recover in self.means.catalogue.jobs.unfinished(primary, "recover"):
@@ -280,10 +297,15 @@ class Work:
             "changes": changes,
         }
         self.move(primary, Event.RECOVERED, ctx.job.who, details=result)
-        self._drop_standin(store)
-        self.means.catalogue.targets.forget(link.target)
-        self.means.catalogue.primaries.note(primary, recovery=None)
+        self._clear_after_recovery(primary)
         return result
+
+    def _clear_after_recovery(self, primary: str) -> None:
+        """The primary is back: stand-in and target are history. What was written is a version."""
+        self._drop_standin(self.means.pool.primary(primary))
+        if recovery := self.means.catalogue.primaries.find(primary).notes.get("recovery"):
+            self.means.catalogue.targets.forget(recovery["target"])
+            self.means.catalogue.primaries.note(primary, recovery=None)
 
     def _final(self, ctx: JobContext) -> tuple[str, int]:
         taken = self._capture(ctx)
