@@ -30,7 +30,7 @@ LIMIT_S = 900
 @pytest.fixture(scope="module")
 def hypervisor() -> Iterator[LibvirtHypervisor]:
     folder = Path(mkdtemp(prefix="nfl-"))
-    with Lab("appliance", folder, net=21) as lab:
+    with Lab("guest", folder, net=21) as lab:
         yield LibvirtHypervisor(lab.uri)
     shutil.rmtree(folder, ignore_errors=True)
 
