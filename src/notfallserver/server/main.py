@@ -111,6 +111,7 @@ def _serve(house: House, means: Means, conductor: Conductor, app: FastAPI) -> No
     finally:
         conductor.duties.stop()
         house.runner.stop()
+        conductor.close()
         means.runs.close()
 
 

@@ -291,6 +291,10 @@ class Conductor:
     def unmount_files(self, directory: Path) -> None:
         self._files.unmount(directory)
 
+    def close(self) -> None:
+        """At the server's own end: nothing shown stays behind."""
+        self._files.close()
+
     def build_rescue(self, who: str) -> Job:
         return self._runner.submit("rescue_build", None, {}, who, join=True)
 
