@@ -122,6 +122,13 @@ class OrderClient:
     def acknowledged(self) -> list[tuple[int, float]]:
         return read_file(self.file)
 
+    def rewind_to(self, count: int) -> None:
+        """Forget all but the first ``count`` acknowledgements: the others are placed again."""
+        if self._process is not None:
+            raise RuntimeError("stop the order client first")
+        kept = self.acknowledged()[:count]
+        self.file.write_text("".join(f"{number} {at:.3f}\n" for number, at in kept))
+
     def wait_more(self, count: int, timeout: float) -> float:
         """Wait for ``count`` further acknowledgements; the seconds until the first one."""
         begun, start = len(self.acknowledged()), time.monotonic()

@@ -7,6 +7,7 @@ fails does not hide the others. ``finish`` is the exit code: 0 only when every c
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,7 +43,7 @@ class Timeline:
     """Steps and checks of one run."""
 
     title: str
-    console: Console = field(default_factory=lambda: Console(highlight=False))
+    console: Console = field(default_factory=lambda: _console())
     steps: list[Step] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     start: float = field(default_factory=time.monotonic)
@@ -134,6 +135,11 @@ class Timeline:
             mark = "[green]ok[/green]" if one.ok else "[bold red]FAILED[/bold red]"
             table.add_row(escape(one.name), mark, escape(one.detail))
         return table
+
+
+def _console() -> Console:
+    """A terminal has its own width; a log gets lines that are not broken early."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 
 
 def _clock(seconds: float) -> str:
