@@ -243,10 +243,11 @@ class Incoming:
         step = 4096
         for start in range(first, first + count, step):
             most = min(step, first + count - start)
-            if any(disk.idx.slice(start, most)):
+            used = disk.idx.used(start, most)
+            if used:
                 disk.punch(start, most)
                 with self._lock:
-                    self.counts = replace(self.counts, punched=self.counts.punched + most * BLOCK)
+                    self.counts = replace(self.counts, punched=self.counts.punched + used * BLOCK)
 
     # -- sealing ---------------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
@@ -98,13 +97,14 @@ class Index:
             at = self._map.find(UNKNOWN, at + 1)
         return True
 
-    def used(self) -> int:
-        """How many blocks are no holes."""
-        whole = memoryview(self._map)
-        try:
-            return sum(whole[at : at + HASH] != HOLE for at in range(0, len(whole), HASH))
-        finally:
-            whole.release()
-
-    def used_numbers(self) -> Iterable[int]:
-        return (number for number in range(self.blocks) if self[number] != HOLE)
+    def used(self, first: int = 0, count: int | None = None) -> int:
+        """How many blocks (of a stretch) are no holes; an empty stretch costs next to nothing."""
+        end = self.blocks if count is None else first + count
+        found = 0
+        for start in range(first, end, 4096):
+            stretch = self.slice(start, min(4096, end - start))
+            if any(stretch):
+                found += sum(
+                    stretch[at : at + HASH] != HOLE for at in range(0, len(stretch), HASH)
+                )
+        return found
