@@ -19,6 +19,11 @@ from rich.markup import escape
 from rich.table import Table
 
 
+def _console() -> Console:
+    """A terminal has its own width; a log gets lines that are not broken early."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 150)
+
+
 @dataclass
 class Step:
     """``at`` and ``seconds`` since the timeline's start; ``size`` in bytes where bytes moved."""
@@ -43,7 +48,7 @@ class Timeline:
     """Steps and checks of one run."""
 
     title: str
-    console: Console = field(default_factory=lambda: _console())
+    console: Console = field(default_factory=_console)
     steps: list[Step] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     start: float = field(default_factory=time.monotonic)
@@ -135,11 +140,6 @@ class Timeline:
             mark = "[green]ok[/green]" if one.ok else "[bold red]FAILED[/bold red]"
             table.add_row(escape(one.name), mark, escape(one.detail))
         return table
-
-
-def _console() -> Console:
-    """A terminal has its own width; a log gets lines that are not broken early."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 
 
 def _clock(seconds: float) -> str:
