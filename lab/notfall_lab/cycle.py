@@ -7,6 +7,8 @@ promise is a check of the timeline.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +21,7 @@ from notfall_lab.orders import OrderClient
 from notfall_lab.recipe_guest import Recipe
 from notfall_lab.timeline import Timeline
 from notfall_lab.world import CommandRefused, World
+from notfallserver.server.host.run import run
 
 BOOT_S = 300.0
 COPY_S = 1200.0
@@ -34,6 +37,7 @@ class TargetSpec:
     nic: str = "e1000e"
     mac: str = "52:54:00:99:00:01"
     memory: int = 1536
+    foreign: bool = False  # whether a further disk, with somebody's data, is in it
 
 
 @dataclass
@@ -50,6 +54,8 @@ class Play:
     first_sent: int = 0
     covered_until: float = 0.0  # orders acknowledged before this moment are in the newest version
     iso: Path | None = None
+    foreign: Path | None = None
+    foreign_hash: str = ""
     code: str = ""
 
     @property
@@ -107,11 +113,13 @@ def start_primary(play: Play) -> None:
     play.orders.wait_more(20, 60)
 
 
-def protect(play: Play) -> None:
-    """Enrol by the pasted line, then the first, full replication."""
+def enrol(play: Play) -> None:
     with play.timeline.step("enrol: paste one line on the primary"):
         line = play.world.notfall("primary", "invite", play.name)["line"]
         play.shell.run(line, timeout=180)
+
+
+def replicate_first(play: Play) -> None:
     with play.timeline.step("first replication: everything") as step:
         result = replicate(play)
         play.first_sent = int(result["bytes_sent"])
@@ -235,6 +243,8 @@ def boot_target(play: Play) -> None:
         with path.open("xb") as stream:
             stream.truncate(size)
         disks.append(HardDisk(path, spec.bus, f"NEW-{number}"))
+    if spec.foreign:
+        disks.append(_foreign_disk(play, folder / "foreign.raw"))
     hardware = Hardware(
         name="newbox",
         disks=tuple(disks),
@@ -254,6 +264,23 @@ def boot_target(play: Play) -> None:
                 raise TimeoutError(f"no target appears; console:\n{play.target.output()[-2000:]}")
             time.sleep(1)
         step.detail = f"pairing code {play.code}"
+
+
+def _foreign_disk(play: Play, path: Path) -> HardDisk:
+    """A disk that nobody names: a partition table and content that must stay."""
+    with path.open("xb") as stream:
+        stream.truncate(GIB)
+        stream.seek(1 << 20)
+        stream.write(os.urandom(16 << 20))
+    run(["sfdisk", "--quiet", path], text_in="label: dos\nstart=1MiB, type=83\n")
+    play.foreign = path
+    play.foreign_hash = _hash(path)
+    return HardDisk(path, "sata", "FOREIGN")
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "blake2b").hexdigest()
 
 
 def recover(play: Play) -> None:
@@ -292,6 +319,8 @@ def check_recovered(play: Play) -> None:
     for place in ("/", "/var/lib/postgresql"):
         source = play.shell.run(f"findmnt -n -o SOURCE {place}").out.strip()
         check(f"{place} is on its own disk", source.startswith(prefix), source)
+    if play.foreign is not None:
+        check("the foreign disk is as it was", _hash(play.foreign) == play.foreign_hash)
     inserted = [
         one
         for one in machine.qmp.call("query-block")
@@ -334,7 +363,8 @@ def replicate_again(play: Play) -> None:
 CYCLE = (
     start_server,
     start_primary,
-    protect,
+    enrol,
+    replicate_first,
     replicate_under_load,
     prepare,
     refuse_while_alive,

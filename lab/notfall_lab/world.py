@@ -150,6 +150,13 @@ class World:
     def stop_server(self) -> None:
         self._signal_server("-TERM")
 
+    def power_cycle(self) -> None:
+        """The server's machine loses power and gets it back; returns when the server answers."""
+        self.lab.power_cycle()
+        if self._server is not None:
+            self._server.wait(timeout=60)
+            self.start_server()
+
     def _signal_server(self, which: str) -> None:
         if self._server is not None:
             pid = self._pid_file.read_text().strip()
@@ -159,10 +166,13 @@ class World:
 
     # -- commands --------------------------------------------------------------------------------
 
+    def line(self, *arguments: str) -> list[str]:
+        """The whole command line of a ``notfall`` command, for ``lab.run_in`` and ``popen_in``."""
+        return [*_program(), "--json", "--config", str(self.settings), *arguments]
+
     def notfall(self, *arguments: str, timeout: float = 60) -> Any:
         """Run a command with ``--json``; the answer (of a followed job: its last state)."""
-        line = [*_program(), "--json", "--config", str(self.settings), *arguments]
-        done = self.lab.run_in(line, timeout=timeout, check=False)
+        done = self.lab.run_in(self.line(*arguments), timeout=timeout, check=False)
         if done.returncode:
             raise CommandRefused(shlex.join(arguments), done.stderr or done.stdout)
         out = done.stdout.strip()
