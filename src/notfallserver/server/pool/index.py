@@ -104,7 +104,5 @@ class Index:
         for start in range(first, end, 4096):
             stretch = self.slice(start, min(4096, end - start))
             if any(stretch):
-                found += sum(
-                    stretch[at : at + HASH] != HOLE for at in range(0, len(stretch), HASH)
-                )
+                found += sum(stretch[at : at + HASH] != HOLE for at in range(0, len(stretch), HASH))
         return found
