@@ -119,7 +119,7 @@ class Freezer:
                 gc.enable()
             with suppress(OSError):
                 kernel.unlock_memory()
-            NOTE.unlink()
+            NOTE.unlink(missing_ok=True)
         if lost:
             raise NotfallError(
                 "freeze-lost",
@@ -196,5 +196,5 @@ def thaw_leftovers() -> List[str]:
             pass  # it was not frozen
         finally:
             os.close(handle)
-    NOTE.unlink()
+    NOTE.unlink(missing_ok=True)
     return thawed
