@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from notfall_lab import cycle
 from notfall_lab.cycle import Play, TargetSpec
 from notfall_lab.proofs import boots_bare, check_filesystems

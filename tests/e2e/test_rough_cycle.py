@@ -1,0 +1,140 @@
+"""The cycle of a UEFI machine with everything killed in the worst moment, and continued."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from notfall_lab import cycle
+from notfall_lab.cycle import BOOT_S, COPY_S, Play, TargetSpec
+from notfall_lab.recipe_guest import UEFI
+from notfall_lab.timeline import Timeline
+from notfall_lab.world import World
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="nf-e2e-", dir="/var/tmp"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def await_job(play: Play, kind: str, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Wait until the newest job of a kind has come so far; it must not fail before."""
+    until = time.monotonic() + COPY_S
+    while True:
+        job = play.world.newest_job(play.name, kind)
+        if reached(job):
+            return job
+        assert job["state"] in ("queued", "running"), job
+        assert time.monotonic() < until, job
+        time.sleep(0.2)
+
+
+def is_done(job: dict[str, Any]) -> bool:
+    return bool(job["state"] == "done")
+
+
+def kill_and_restart(play: Play, during: str) -> None:
+    play.world.kill_server()
+    play.timeline.note(f"the server is killed during the {during}", "")
+    play.world.start_server()
+
+
+def replication_survives_the_server(play: Play) -> None:
+    play.world.notfall("replicate", play.name)
+    await_job(play, "replicate", lambda job: job["progress"]["done"] > 64 << 20)
+    kill_and_restart(play, "first replication")
+    job = await_job(play, "replicate", is_done)
+    sent = int(job["result"]["bytes_sent"])
+    play.first_sent = max(sent, 64 << 20)
+    play.timeline.check(
+        "one version came of it", len(play.world.notfall("versions", play.name)) == 1
+    )
+
+
+def primary_dies_in_a_replication(play: Play) -> None:
+    """The unfinished version must not be seen, the last one is started."""
+    before = [one["stamp"] for one in play.world.notfall("versions", play.name)]
+    play.shell.run("head -c 300M /dev/urandom > /var/big; sync", timeout=300)
+    play.world.notfall("replicate", play.name)
+    await_job(play, "replicate", lambda job: job["progress"]["done"] > 8 << 20)
+    cycle.lose_primary(play)
+    after = [one["stamp"] for one in play.world.notfall("versions", play.name)]
+    play.timeline.check("the cut replication left no version", after == before)
+
+
+def activation_survives_the_server(play: Play) -> None:
+    play.orders.stop()
+    until = time.monotonic() + 60
+    while play.world.primary(play.name)["state"] != "outage":
+        assert time.monotonic() < until
+        time.sleep(0.5)
+    time.sleep(10)  # the guard takes a heartbeat of the last 15 s for a sign of life
+    process = play.world.lab.popen_in(play.world.line("activate", play.name))
+    play.world.wait_state(play.name, "activating", 60)
+    kill_and_restart(play, "activation")
+    process.wait(timeout=60)
+    play.world.wait_state(play.name, "emergency", COPY_S)
+    play.orders.wait_healthy(BOOT_S)
+    cycle.rewind_customer(play)
+    play.orders.start()
+    play.orders.wait_more(10, 120)
+
+
+def stand_in_survives_a_power_cut(play: Play) -> None:
+    """The server's machine loses power: with it the stand-in comes back."""
+    play.world.power_cycle()
+    play.orders.wait_healthy(BOOT_S)
+    state = play.world.primary(play.name)["state"]
+    play.timeline.check("after a power cut of the server the stand-in is up", state == "emergency")
+
+
+def recovery_survives_the_server(play: Play) -> None:
+    play.world.notfall("recover", play.name, "--to", play.code, "--yes", timeout=120)
+    await_job(play, "recover", lambda job: job["progress"]["done"] > 32 << 20)
+    kill_and_restart(play, "recovery")
+    play.world.wait_ready(play.name, COPY_S)
+
+
+def switch_back_survives_the_server(play: Play) -> None:
+    process = play.world.lab.popen_in(play.world.line("switch-back", play.name))
+    await_job(play, "switch_back", lambda job: "hardware" in job["progress"]["phase"])
+    kill_and_restart(play, "switch-back")
+    process.wait(timeout=60)
+    job = await_job(play, "switch_back", is_done)
+    play.timeline.note("switched back", str(job["result"]["steps"]))
+    play.orders.wait_more(10, BOOT_S)
+
+
+@pytest.mark.timeout(2700)
+def test_a_uefi_machine_comes_back_though_everything_is_killed(directory: Path) -> None:
+    timeline = Timeline("UEFI and GPT, virtio to SATA, with kills")
+    with World("rough", directory) as world:
+        play = Play(world, UEFI, timeline, TargetSpec(bus="sata"))
+        for act in (
+            cycle.start_server,
+            cycle.start_primary,
+            cycle.enrol,
+            replication_survives_the_server,
+            cycle.prepare,
+            primary_dies_in_a_replication,
+            activation_survives_the_server,
+            stand_in_survives_a_power_cut,
+            cycle.build_medium,
+            cycle.boot_target,
+            recovery_survives_the_server,
+            switch_back_survives_the_server,
+            cycle.check_recovered,
+            cycle.replicate_again,
+        ):
+            act(play)
+        play.on_stage.cut_power()
+    failed = [f"{one.name}: {one.detail}" for one in timeline.checks if not one.ok]
+    assert failed == []
