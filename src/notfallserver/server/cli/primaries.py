@@ -12,6 +12,7 @@ from notfallserver.server.cli.show import (
     ago,
     chosen,
     local,
+    size,
     tell,
     tell_json,
     tell_pairs,
@@ -91,9 +92,19 @@ def show(primary: PrimaryName) -> None:
             ("agent", f"{row['agent_version']} as {row['agent_role']}".strip(" as")),
             ("replication", _every(row["schedule_minutes"])),
             ("capture of a stand-in", _every(row["capture_minutes"])),
+            *(("recovery", _closeness(row["recovery"])) for _ in [0] if row["recovery"]),
             *(("under way", _job(job)) for job in row["jobs"]),
         )
     )
+
+
+def _closeness(recovery: dict[str, Any]) -> str:
+    if not recovery["rounds"]:
+        return "the first round copies everything"
+    told = f"last delta {size(recovery['last_delta'])}, {size(int(recovery['rate']))}/s"
+    if recovery["ready"]:
+        return f"READY to switch back; {told}; downtime about {recovery['predicted_downtime_s']} s"
+    return f"getting closer; {told}"
 
 
 def _every(minutes: int) -> str:

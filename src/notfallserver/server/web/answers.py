@@ -59,6 +59,29 @@ class JobAnswer(BaseModel):
         return cls.model_validate({**asdict(job), "name": name})
 
 
+class RecoveryAnswer(BaseModel):
+    """How close the target is behind the stand-in; bytes, seconds, bytes a second."""
+
+    target: str
+    ready: bool
+    rounds: int
+    last_delta: int
+    rate: float
+    predicted_downtime_s: float | None
+
+    @classmethod
+    def of(cls, notes: dict[str, Any]) -> RecoveryAnswer:
+        closeness = notes.get("closeness", {})
+        return cls(
+            target=notes["target"],
+            ready=closeness.get("ready", False),
+            rounds=closeness.get("round", 0),
+            last_delta=closeness.get("written", 0),
+            rate=closeness.get("rate", 0),
+            predicted_downtime_s=closeness.get("predicted_downtime_s"),
+        )
+
+
 class PrimaryAnswer(BaseModel):
     """A primary; times in UTC."""
 
@@ -76,6 +99,7 @@ class PrimaryAnswer(BaseModel):
     addresses: list[str]
     newest_version: str
     newest_version_at: datetime | None
+    recovery: RecoveryAnswer | None
     jobs: list[JobAnswer]
 
     @classmethod
@@ -96,6 +120,11 @@ class PrimaryAnswer(BaseModel):
             addresses=machine.addresses() if machine else [],
             newest_version=primary.newest_version,
             newest_version_at=version_time(primary.newest_version),
+            recovery=(
+                RecoveryAnswer.of(primary.notes["recovery"])
+                if "recovery" in primary.notes
+                else None
+            ),
             jobs=[JobAnswer.of(job, primary.name) for job in jobs if job.primary == primary.uuid],
         )
 
