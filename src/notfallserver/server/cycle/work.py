@@ -39,6 +39,14 @@ KEEP_UP_PAUSE_S = 120.0
 """How long a ready target rests between two rounds."""
 
 
+_BUILDING = {
+    "packages": "installing packages",
+    "squash": "packing the rescue system",
+    "initrd": "packing the rescue system",
+    "iso": "writing the medium",
+}
+
+
 @dataclass(frozen=True)
 class Work:
     """All job functions."""
@@ -124,7 +132,7 @@ class Work:
             self.means.urls,
             self.means.ca_pem,
             self.means.settings.rescue_cache or self.means.rescue_dir / "cache",
-            progress=ctx.progress,
+            progress=lambda phase, done, total: ctx.progress(_BUILDING[phase]),
         )
         return {key: str(path) for key, path in vars(medium).items()}
 

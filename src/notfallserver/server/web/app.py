@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from notfallserver import VERSION
 from notfallserver.server.house import House
@@ -41,6 +42,7 @@ def make_app(house: House, further: Iterable[APIRouter] = ()) -> FastAPI:
     app.exception_handler(NotfallError)(_tell)
     app.exception_handler(HTTPException)(_tell_http)
     app.exception_handler(RequestValidationError)(_tell_invalid)
+    app.exception_handler(ClientDisconnect)(_tell_cut)
     app.exception_handler(Exception)(_tell_unexpected)
     app.add_middleware(Guard)
     return app
@@ -78,6 +80,11 @@ async def _tell_invalid(request: Request, error: RequestValidationError) -> JSON
             status=422,
         )
     )
+
+
+async def _tell_cut(request: Request, error: ClientDisconnect) -> JSONResponse:
+    """The line was cut within a request: nobody reads the answer, and nothing is wrong here."""
+    return _answer(NotfallError("cut-off", "The request did not arrive whole.", retry=True))
 
 
 async def _tell_unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -64,6 +64,9 @@ PHASES = {
     "waiting for the rescue medium": "waiting for the rescue medium",
     "waiting for the target, which is silent": "waiting for the target, which is silent",
     "finishing the round under way": "finishing the round under way",
+    "installing packages": "installing packages",
+    "packing the rescue system": "packing the rescue system",
+    "writing the medium": "writing the medium",
 }
 """The phases that jobs tell, in words; one that is missing is shown as it is."""
 
