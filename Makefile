@@ -43,7 +43,7 @@ format: $(STAMP) ## Format the sources
 	$(VENV)/bin/ruff check --fix .
 
 bench: $(STAMP) ## Measure against the peers; writes bench/results.json
-	PYTHONPATH=lab $(PYTHON) bench/run.py
+	PYTHONPATH=lab $(PYTHON) -m bench.run
 
 clean: ## Remove what was built here (the lab's cache stays)
 	rm -rf build dist $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -42,7 +42,7 @@ def _overwrite(path: Path, at: int, content: bytes) -> None:
 def change(tree: Path, pieces: int, seed: int) -> None:
     """Overwrite ``pieces`` random 64 KiB pieces of existing files, and write everything out.
 
-    A file's pieces lie anywhere on the disk, so a piece mostly touches two of its blocks.
+    A file's pieces lie anywhere on the disk, so a piece may touch two of its blocks.
     """
     places = _places(tree)
     dice = random.Random(seed)

@@ -206,6 +206,9 @@ class Agent:
         manifest = read_version(directory).manifest
         cpu = self._cpu() - used
         self._server.rest()
+        log = (self._directory / "agent.log").read_text(errors="replace")
+        if "replication failed" in log:  # a second try would count the first one's time too
+            raise RuntimeError(f"a run did not succeed at once:\n{log}")
         return Measured(seconds, cpu, manifest, directory)
 
     def _cpu(self) -> float:
