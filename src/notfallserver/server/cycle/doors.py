@@ -39,6 +39,8 @@ class AgentDoor:
             str(body.get("agent", ""))[:40],
             machine if role == "primary" else None,
         )
+        if role == "primary":
+            self._means.runs.polled(primary, bool(body.get("busy")))
         busy = role != "primary" or bool(body.get("busy"))
         if busy or self._original_returned(primary):
             self._means.orders.rest(POLL_SECONDS)
@@ -112,5 +114,6 @@ class TargetDoor:
         return self._means.catalogue.targets.by_secret(secret)
 
     def _version(self, secret: str, stamp: str) -> Version:
-        primary = self._means.desk.may_read(self._target(secret).id)
+        target = self._target(secret)
+        primary = self._means.desk.may_read(target.id, target.state == "paired")
         return self._means.pool.primary(primary).version(stamp)

@@ -35,6 +35,8 @@ from notfallserver.server.rescue_medium import Medium, build_medium, find_medium
 from notfallserver.server.vm.hypervisor import LIVE
 from notfallserver.wire.errors import NotfallError
 
+MOST_APPLIANCES = 2
+"""So many images are prepared at once in the background; an activation doesn't wait for them."""
 KEEP_UP_PAUSE_S = 120.0
 """How long a ready target rests between two rounds."""
 
@@ -57,6 +59,9 @@ class Work:
     move: Move
     allow: Callable[[str, JobContext], None]
     """Asks the guard once more before a restarted activation; raises its refusal."""
+    appliances: threading.Semaphore = field(
+        default_factory=lambda: threading.Semaphore(MOST_APPLIANCES)
+    )
     preparing: dict[str, threading.Lock] = field(
         default_factory=lambda: defaultdict(threading.Lock)
     )
@@ -98,7 +103,9 @@ class Work:
     def prepare(self, ctx: JobContext) -> dict[str, Any]:
         store = self.means.pool.primary(_primary(ctx))
         while True:
-            prepared = self._prepared(ctx, store)
+            ctx.progress("waiting for other images")
+            with self.appliances:
+                prepared = self._prepared(ctx, store)
             newest = store.newest()
             if newest is None or newest.stamp == prepared.version:  # none came meanwhile
                 return dict(prepared.record)
@@ -112,7 +119,13 @@ class Work:
         # An activation that comes while the image is being prepared waits for just that.
         with self.preparing[store.uuid]:
             return prepare_image(
-                self.means.settings, self.means.hypervisor, medium, store, version, ctx.progress
+                self.means.settings,
+                self.means.hypervisor,
+                medium,
+                store,
+                version,
+                ctx.progress,
+                ctx.check,
             )
 
     def _medium(self, ctx: JobContext) -> Medium:

@@ -11,7 +11,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -59,10 +59,18 @@ def run_appliance(
     job: Mapping[str, Any],
     timeout: float,
     accelerator: Accelerator = Accelerator.KVM,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Do one job on the disks and return the answer; the machine is gone afterwards."""
+    """Do one job on the disks and return the answer; the machine is gone afterwards.
+
+    ``check`` is called each second and raises to give the job up.
+    """
     with _running(hypervisor, rescue, disks, job, accelerator, ()) as (name, room):
-        if not hypervisor.wait_off(name, timeout):
+        until = time.monotonic() + timeout
+        while not hypervisor.wait_off(name, 1.0):
+            check()
+            if time.monotonic() < until:
+                continue
             raise NotfallError(
                 "appliance-timeout",
                 f"The appliance did not end within {timeout:.0f} s. {_console_tail(room)}",

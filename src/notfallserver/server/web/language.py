@@ -64,6 +64,7 @@ PHASES = {
     "waiting for the rescue medium": "waiting for the rescue medium",
     "waiting for the target, which is silent": "waiting for the target, which is silent",
     "finishing the round under way": "finishing the round under way",
+    "waiting for other images": "waiting for other images",
     "installing packages": "installing packages",
     "packing the rescue system": "packing the rescue system",
     "writing the medium": "writing the medium",

@@ -28,6 +28,7 @@ def prepare_image(
     store: PrimaryStore,
     version: Version,
     progress: Callable[[str], None],
+    check: Callable[[], None],
 ) -> Clones:
     """Adapt a clone of ``version`` to the stand-in's hardware; the same version is done once."""
     if (done := store.prepared(version.stamp)) is not None:
@@ -48,6 +49,7 @@ def prepare_image(
             job,
             timeout=APPLIANCE_LIMIT_S,
             accelerator=Accelerator(settings.accelerator),
+            check=check,
         )
         if not answer.get("ok"):
             told = answer.get("error")

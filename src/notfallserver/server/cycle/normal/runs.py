@@ -21,6 +21,8 @@ from notfallserver.wire.frames import best_codec, read_holes, read_offer
 
 SILENCE = 180
 """After this many seconds without a request a run is taken for lost."""
+IDLE_SILENCE = 15
+"""The same while the agent says that it isn't busy: it was started anew, or its run has ended."""
 
 
 @dataclass
@@ -38,6 +40,8 @@ class Run:
     done: int = 0
     total: int = 0
     cancelled: bool = False
+    idle: bool = False  # whether the agent said so when it polled last
+    sealing: bool = False
     version: Version | None = None
     error: NotfallError | None = None
 
@@ -46,7 +50,8 @@ class Run:
         return self.version is not None or self.error is not None
 
     def lost(self) -> bool:
-        return not self.over and time.monotonic() - self.heard > SILENCE
+        limit = IDLE_SILENCE if self.idle else SILENCE
+        return not (self.over or self.sealing) and time.monotonic() - self.heard > limit
 
 
 class Runs:
@@ -60,6 +65,12 @@ class Runs:
     def of_primary(self, uuid: str) -> Run | None:
         with self._lock:
             return self._runs.get(uuid)
+
+    def polled(self, uuid: str, busy: bool) -> None:
+        """The agent told whether it is at work."""
+        run = self.of_primary(uuid)
+        if run is not None:
+            run.idle = not busy
 
     def begin(self, uuid: str, name: str, body: dict[str, Any]) -> dict[str, Any]:
         """Start a run; an older one of the same primary ends, its work is continued."""
@@ -163,7 +174,11 @@ class Runs:
             bytes_changed=counts.received + counts.punched,
             read_all=body.get("read_all") is not False,
         )
-        run.version = run.incoming.seal(manifest)
+        run.sealing = True  # syncing may take minutes
+        try:
+            run.version = run.incoming.seal(manifest)
+        finally:
+            run.sealing = False
         return run
 
     def end(self, uuid: str) -> None:

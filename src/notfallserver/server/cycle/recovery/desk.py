@@ -60,11 +60,23 @@ class Desk:
             seat.heard = self._clock()
             return seat.order
 
-    def may_read(self, target: str) -> str:
-        """The primary whose versions this target may read."""
+    def may_read(self, target: str, paired: bool) -> str:
+        """The primary whose versions this target may read.
+
+        A target that is ``paired`` waits: the server was restarted, and its job has not yet given
+        the order again.
+        """
         with self._changed:
             primary = self._seat(target).primary
             self._seat(target).heard = self._clock()
+        if not primary and paired:
+            raise NotfallError(
+                "order-comes",
+                "The recovery is about to begin or to go on.",
+                "Ask again in a moment.",
+                retry=True,
+                status=503,
+            )
         if not primary:
             raise NotfallError(
                 "not-paired",
