@@ -116,7 +116,8 @@ class Client:
     def _once(
         self, method: str, path: str, body: Body, kind: str, timeout: float, limit: int
     ) -> Tuple[int, bytes]:
-        if self._connection is None:
+        # A server that said "Connection: close" has left a connection without socket.
+        if self._connection is None or self._connection.sock is None:
             self._connection = http.client.HTTPSConnection(
                 *self._where, timeout=self._timeout, context=self._context
             )
