@@ -43,6 +43,7 @@ class HandAgent:
         self._server = server
         self.client = self.connect()
         self.run = ""
+        self.leave = threading.Event()
 
     def connect(self) -> Client:
         files = [str(one) for one in self._files]
@@ -93,7 +94,8 @@ class HandAgent:
             told = {"phase": "hot", "pass": 1, "done": done, "total": len(self.disk)}
             if self.tell("progress", told)["cancelled"]:
                 raise NotfallError("cancelled", "The replication was cancelled.", status=409)
-            time.sleep(pause)
+            if self.leave.wait(pause):
+                raise NotfallError("left", "The test is over.")
 
     def seal(self) -> str:
         body = {"consistency": "crash", "machine": self.machine, "passes": 1}
@@ -138,4 +140,5 @@ class Serving:
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
+        self._agent.leave.set()
         self._thread.join()

@@ -55,7 +55,11 @@ class Relay:
             thread.start()
 
     def _serve(self, agent: socket.socket) -> None:
-        with agent, suppress(OSError), socket.create_connection(("127.0.0.1", self._port)) as server:
+        with (
+            agent,
+            suppress(OSError),
+            socket.create_connection(("127.0.0.1", self._port)) as server,
+        ):
             with self._lock:
                 self._open |= {agent, server}
             back = threading.Thread(target=self._pass_on, args=(server, agent))

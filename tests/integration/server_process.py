@@ -112,7 +112,10 @@ class ServerProcess:
             self.set_up()
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                self._line("server", "run", warnings="error"), env=self._environment(), stdout=log, stderr=log
+                self._line("server", "run", warnings="error"),
+                env=self._environment(),
+                stdout=log,
+                stderr=log,
             )
         until = time.monotonic() + 60
         while self.process.poll() is None and time.monotonic() < until:

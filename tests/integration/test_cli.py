@@ -7,44 +7,42 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from small_server import SmallServer
+from hand_agent import HandAgent, Serving
+from server_process import ServerProcess, running
 
-from notfallserver.server.records import open_catalogue
 from notfallserver.server.records.targets import pairing_code
-from notfallserver.wire.facts import Disk, Machine
+from notfallserver.wire.facts import Disk, Machine, Partition
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallServer]:
-    running = SmallServer(tmp_path_factory.mktemp("cli"))
-    running.start()
-    running.enrol("web")
-    yield running
-    running.stop()
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with running(ServerProcess(tmp_path_factory.mktemp("cli"))) as server:
+        server.enrol("web")
+        yield server
 
 
-def test_the_lists_are_for_people_and_for_programs(server: SmallServer) -> None:
+def test_the_lists_are_for_people_and_for_programs(server: ServerProcess) -> None:
     table = server.notfall("primary", "list")
     assert table.returncode == 0 and "web" in table.stdout and "STATE" in table.stdout
     rows = json.loads(server.notfall("primary", "list", "--json").stdout)
-    assert [row["name"] for row in rows] == ["web"]
+    assert "web" in [row["name"] for row in rows]
     assert "192.0.2.1" in server.notfall("primary", "show", "WEB").stdout
     assert "no target" in server.notfall("targets").stdout.lower()
     assert json.loads(server.notfall("--json", "server", "status").stdout)["pool"]["reflink"]
-    assert "1 new" in server.notfall("server", "status").stdout
+    assert " new" in server.notfall("server", "status").stdout
 
 
-def test_an_invitation_is_one_line_on_stdout(server: SmallServer) -> None:
+def test_an_invitation_is_one_line_on_stdout(server: ServerProcess) -> None:
     done = server.notfall("primary", "invite", "db")
     assert done.stdout.count("\n") == 1 and done.stdout.startswith("python3 -c '")
     assert "Paste this line as root on db" in done.stderr
 
 
-def test_an_error_tells_cause_and_remedy_on_stderr(server: SmallServer) -> None:
+def test_an_error_tells_cause_and_remedy_on_stderr(server: ServerProcess) -> None:
     done = server.notfall("activate", "web")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "192.0.2.1 answers ping." in done.stderr
-    assert "overrule with a reason" in done.stderr
+    assert "not possible while the primary is in state 'new'" in done.stderr
+    assert "Possible now: 'first_version'" in done.stderr
     told = json.loads(server.notfall("activate", "nobody", "--json").stderr)
     assert told["code"] == "no-such-primary"
 
@@ -61,24 +59,29 @@ def test_an_error_tells_cause_and_remedy_on_stderr(server: SmallServer) -> None:
         ("primary", "schedule", "web", "--minutes", "-1"),
     ],
 )
-def test_wrong_usage_ends_with_2(server: SmallServer, arguments: tuple[str, ...]) -> None:
+def test_wrong_usage_ends_with_2(server: ServerProcess, arguments: tuple[str, ...]) -> None:
     done = server.notfall(*arguments)
     assert done.returncode == 2, done.stderr
     assert "Usage:" in done.stderr
 
 
-def test_a_job_is_followed_with_its_result(server: SmallServer) -> None:
-    done = server.notfall("replicate", "web", "--follow")
-    assert done.returncode == 0, done.stderr
-    assert "replicate: done" in done.stdout and "version: 2026" in done.stdout
-    lines = server.notfall("replicate", "web", "--follow", "--json").stdout.splitlines()
-    rows = [json.loads(line) for line in lines]
-    assert rows[-1]["state"] == "done"
-    assert "2026-01-01" in server.notfall("versions", "web").stdout
+def test_a_job_is_followed_with_its_result(server: ServerProcess) -> None:
+    agent = HandAgent(server, "db2")
+    with Serving(agent):
+        done = server.notfall("replicate", "db2", "--follow")
+        assert done.returncode == 0, done.stderr
+        lines = server.notfall("replicate", "db2", "--follow", "--json").stdout.splitlines()
+    agent.close()
+    newest, older = server.pool.primary(agent.uuid).versions()
+    assert "replicate: done" in done.stdout and f"version: {older.stamp}" in done.stdout
+    last = json.loads(lines[-1])
+    assert (last["state"], last["result"]["version"]) == ("done", newest.stamp)
+    listed = server.notfall("versions", "db2").stdout
+    assert newest.stamp in listed and older.stamp in listed
     assert "replicate" in server.notfall("jobs").stdout
 
 
-def test_a_cancelled_job_is_an_error_for_who_follows(server: SmallServer) -> None:
+def test_a_cancelled_job_is_an_error_for_who_follows(server: ServerProcess) -> None:
     server.enrol("slow")
     job = json.loads(server.notfall("replicate", "slow", "--json").stdout)["id"]
     done = server.notfall("jobs", "--cancel", job, "--follow", job)
@@ -86,30 +89,40 @@ def test_a_cancelled_job_is_an_error_for_who_follows(server: SmallServer) -> Non
     assert "job-cancelled" in server.notfall("journal", "slow").stdout
 
 
-def test_the_schedule_is_set(server: SmallServer) -> None:
+def test_the_schedule_is_set(server: ServerProcess) -> None:
     done = server.notfall("primary", "schedule", "web", "--minutes", "0", "--capture-minutes", "5")
     assert "on request only" in done.stdout and "every 5 min" in done.stdout
 
 
-def test_a_recovery_shows_what_will_be_lost_and_waits_for_a_yes(server: SmallServer) -> None:
+def test_a_recovery_shows_what_will_be_lost_and_waits_for_a_yes(server: ServerProcess) -> None:
+    agent = HandAgent(server, "lost")
+    agent.protect()
+    agent.close()
+    server.put_in_emergency(agent.uuid)
     secret = hashlib.sha256(b"cli").hexdigest()
-    catalogue = open_catalogue(server.data)
-    disk = Disk("nvme0n1", 2 << 30, serial="S1", model="Fast")
-    catalogue.targets.register(secret, Machine("t", disks=[disk]), pairing_code(secret))
-    catalogue.close()
-    line = ("recover", "web", "--to", pairing_code(secret))
-    asked = server.notfall(*line)
+    old = Partition(1, 1 << 20, 1 << 30, filesystem="ext4", label="old")
+    disks = [
+        Disk("nvme0n1", 2 << 30, serial="S1", model="Fast", partitions=[old]),
+        Disk("sdb", 2 << 30, partitions=[old]),
+    ]
+    with server.catalogue() as catalogue:
+        catalogue.targets.register(secret, Machine("t", disks=disks), pairing_code(secret))
+    line = ("recover", "lost", "--to", pairing_code(secret))
+    unclear = server.notfall(*line)
+    assert unclear.returncode == 1 and "disks-not-clear" in unclear.stderr
+    named = (*line, "--disk", "vda=/dev/nvme0n1")
+    asked = server.notfall(*named)
     assert asked.returncode == 1 and "not-confirmed" in asked.stderr
-    for part in ("nvme0n1", "Fast S1", "ext4 old", "Not touched: sdb", "Warning: It is slow."):
+    for part in ("nvme0n1", "Fast S1", "ext4 old", "Not touched: sdb"):
         assert part in asked.stdout
-    assert not json.loads(server.notfall("jobs", "--primary", "web", "--json").stdout)[0][
-        "kind"
-    ].startswith("recover")
-    done = server.notfall(*line, "--disk", "vda=/dev/nvme0n1", "--yes", "--follow")
-    assert done.returncode == 0 and "recover: done" in done.stdout, done.stderr
+    jobs = json.loads(server.notfall("jobs", "--primary", "lost", "--json").stdout)
+    assert "recover" not in {one["kind"] for one in jobs}
+    done = server.notfall(*named, "--yes", "--follow")  # no libvirt here: it fails, and says why
+    assert done.returncode == 1 and "hypervisor-unreachable" in done.stderr, done.stderr
+    assert "recovery_failed" in server.notfall("journal", "lost").stdout
 
 
-def test_removing_needs_the_name(server: SmallServer) -> None:
+def test_removing_needs_the_name(server: ServerProcess) -> None:
     server.enrol("gone")
     refused = server.notfall("primary", "remove", "gone", text="wrong\n")
     assert refused.returncode == 1 and "not-confirmed" in refused.stderr
@@ -118,17 +131,17 @@ def test_removing_needs_the_name(server: SmallServer) -> None:
 
 
 def test_without_a_server_it_says_how_to_start_one(tmp_path: Path) -> None:
-    never = SmallServer(tmp_path)
+    never = ServerProcess(tmp_path)
     done = never.notfall("primary", "list")
     assert done.returncode == 1 and "notfall server init" in done.stderr
-    never.start()
-    never.stop()
+    with running(never):
+        pass
     done = never.notfall("primary", "list")
     assert done.returncode == 1 and "server-unreachable" in done.stderr
 
 
 def test_setting_up_makes_what_is_missing_and_nothing_twice(tmp_path: Path) -> None:
-    machine = SmallServer(tmp_path)
+    machine = ServerProcess(tmp_path)
     data = tmp_path / "server"
     pool = data / "pool"
     pool.mkdir(parents=True)
@@ -149,7 +162,7 @@ def test_setting_up_makes_what_is_missing_and_nothing_twice(tmp_path: Path) -> N
 
 
 def test_a_wrong_option_leaves_no_settings_file(tmp_path: Path) -> None:
-    machine = SmallServer(tmp_path)
+    machine = ServerProcess(tmp_path)
     done = machine.notfall("server", "init", "--accelerator", "xen")
     assert done.returncode == 1 and "'kvm' or 'tcg'" in done.stderr
-    assert not machine.settings.exists()
+    assert not machine.settings_file.exists()

@@ -3,22 +3,24 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
-from small_server import PASSWORD, SmallServer
+from hand_agent import HandAgent, Serving
+from server_process import ServerProcess, running
 
 from notfallserver.server.web import language
+from notfallserver.wire.blocks import BLOCK
 
 CHROMIUM = Path("/usr/bin/chromium")
 LOOK = f"""
 import sys
 from playwright.sync_api import expect, sync_playwright
 
-url, pictures = sys.argv[1:]
+url, pictures, password = sys.argv[1:]
 with sync_playwright() as play:
     browser = play.chromium.launch(executable_path="{CHROMIUM}", args=["--no-sandbox"])
     context = browser.new_context(ignore_https_errors=True, locale="de-DE")
@@ -28,7 +30,7 @@ with sync_playwright() as play:
     page.on("pageerror", lambda e: problems.append(str(e)))
     page.on("request", lambda r: hosts.add(r.url.split("/")[2]))
     page.goto(url)
-    page.fill("input[name=password]", "{PASSWORD}")
+    page.fill("input[name=password]", password)
     page.screenshot(path=pictures + "/login.png")
     page.click("button")
     expect(page.locator("#present h1")).to_have_text("Primärsysteme")
@@ -50,23 +52,17 @@ with sync_playwright() as play:
 """
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallServer]:
-    running = SmallServer(tmp_path_factory.mktemp("page"))
-    running.start()
-    yield running
-    running.stop()
-
-
 @pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium")
-def test_the_page_shows_the_present(server: SmallServer, tmp_path: Path) -> None:
-    pytest.importorskip("playwright")
-    server.enrol("slow")
+def test_the_page_shows_the_present(tmp_path: Path) -> None:
     pictures = Path(os.environ.get("NOTFALL_PICTURES") or tmp_path)
-
-    line = [sys.executable, "-c", LOOK, server.url, str(pictures)]
-    looked = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
-    assert looked.returncode == 0, looked.stderr
+    with ExitStack() as stack:
+        server = stack.enter_context(running(ServerProcess(tmp_path)))
+        agent = HandAgent(server, "slow", os.urandom(64 * BLOCK))
+        stack.callback(agent.close)
+        stack.enter_context(Serving(agent, lambda: agent.replicate(0.5, 1)))
+        line = [sys.executable, "-c", LOOK, server.url, str(pictures), server.password]
+        looked = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+        assert looked.returncode == 0, looked.stderr
 
 
 def test_every_text_of_the_page_has_its_german() -> None:

@@ -206,7 +206,7 @@ def test_what_does_not_fit_is_refused_before_any_order(
 ) -> None:
     small = boot(Disk("sda", SIZE - BLOCK, serial="S1"))
     uefi = boot(Disk("sda", SIZE), firmware="uefi")
-    for target, code in ((small, "disk-too-small"), (uefi, "firmware-differs")):
+    for target, code in ((small, "target-disk-too-small"), (uefi, "firmware-differs")):
         target.register()
         for option in ((), ("--disk", "vda=sda"), ("--yes",)):
             told = refusal(server, "recover", agent.name, "--to", target.code, *option)

@@ -1,5 +1,6 @@
 """The HTTPS port: certificates, enrolment, logins, errors in one shape, restarts."""
 
+import hashlib
 import http.client
 import itertools
 import json
@@ -10,6 +11,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +20,18 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_server import MACHINE, PASSWORD, SmallServer
+from hand_agent import HandAgent, Serving
+from server_process import MACHINE, ServerProcess, running, token_of
 
+from notfallserver.server.authority import create_authority
+from notfallserver.server.pool.layout import stamp_time
+from notfallserver.server.records.targets import pairing_code
 from notfallserver.server.web.guard import JSON_LIMIT
+from notfallserver.wire.facts import Disk, Machine, Partition
 
 names = (f"web{number}" for number in itertools.count())
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallServer]:
-    running = SmallServer(tmp_path_factory.mktemp("web"))
-    running.start()
-    yield running
-    running.stop()
+KNOWN = "/agent/v1/runs/none/progress"
+"""Answered to every known agent with the error that there is no such run."""
 
 
 def error_of(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
@@ -41,37 +43,35 @@ def error_of(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
 
 
 def test_an_agent_is_known_by_its_certificate_and_only_by_a_standing_one(
-    server: SmallServer,
+    server: ServerProcess,
 ) -> None:
     name = next(names)
     enrolled = server.enrol(name)
     with server.client() as without:
-        error_of(without.get("/agent/v1/whoami"), 401, "no-certificate")
+        error_of(without.post(KNOWN), 401, "no-certificate")
     with server.client(enrolled["certificate"], enrolled["key"]) as agent:
-        assert agent.get("/agent/v1/whoami").json() == {"primary": enrolled["primary"]}
+        error_of(agent.post(KNOWN), 409, "run-over")
         error_of(agent.get("/api/v1/primaries"), 401, "not-logged-in")
         with server.root() as root:
             line = root.post("/api/v1/invites", json={"name": name, "again": True}).json()["line"]
-        token = line.split('"--token","')[1].split('"')[0]
+        token = token_of(line)
         again = agent.post("/agent/v1/enrol", json={"token": token, "machine": MACHINE}).json()
         assert again["primary"] == enrolled["primary"]
-        error_of(agent.get("/agent/v1/whoami"), 403, "certificate-refused")
+        error_of(agent.post(KNOWN), 403, "certificate-refused")
 
 
 def test_a_certificate_of_another_authority_is_refused_by_tls(
-    server: SmallServer, tmp_path: Path
+    server: ServerProcess, tmp_path: Path
 ) -> None:
-    from notfallserver.server.authority import create_authority
-
     made = create_authority(tmp_path / "ca").issue_client("x")
     with server.client(made.certificate, made.key) as stranger, pytest.raises(httpx.TransportError):
-        stranger.get("/agent/v1/whoami")
+        stranger.post(KNOWN)
 
 
-def test_a_used_a_wrong_and_a_broken_enrolment_change_nothing(server: SmallServer) -> None:
+def test_a_used_a_wrong_and_a_broken_enrolment_change_nothing(server: ServerProcess) -> None:
     with server.root() as root, server.client() as fresh:
         line = root.post("/api/v1/invites", json={"name": next(names)}).json()["line"]
-        token = line.split('"--token","')[1].split('"')[0]
+        token = token_of(line)
         before = len(root.get("/api/v1/primaries").json())
         wrong = fresh.post("/agent/v1/enrol", json={"token": "0" * 32, "machine": MACHINE})
         error_of(wrong, 403, "invite-refused")
@@ -105,7 +105,7 @@ def run_line(line: str, directory: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_invitations_line_checks_the_server_before_it_runs_anything(
-    server: SmallServer, tmp_path: Path
+    server: ServerProcess, tmp_path: Path
 ) -> None:
     package = server.data / "agent.pyz"
     real = package.read_bytes()
@@ -130,7 +130,7 @@ def test_the_invitations_line_checks_the_server_before_it_runs_anything(
         package.write_bytes(real)
 
 
-def test_a_wrong_address_is_refused_before_an_invitation_is_made(server: SmallServer) -> None:
+def test_a_wrong_address_is_refused_before_an_invitation_is_made(server: ServerProcess) -> None:
     with server.root() as root:
         for url in ("http://a:1", "https://", "https://a'b:1", "https://a:99999", "https://a;b"):
             body = {"name": next(names), "url": url}
@@ -139,14 +139,14 @@ def test_a_wrong_address_is_refused_before_an_invitation_is_made(server: SmallSe
         assert "https://[fd00::1]:8443" in root.post("/api/v1/invites", json=good).json()["line"]
 
 
-def test_people_log_in_and_out_and_other_sites_change_nothing(server: SmallServer) -> None:
+def test_people_log_in_and_out_and_other_sites_change_nothing(server: ServerProcess) -> None:
     with server.client() as page:
         assert page.get("/").headers["location"] == "/login"
         wrong = page.post("/login", data={"name": "admin", "password": "wrong"})
         assert wrong.status_code == 401 and "Name or password is wrong" in wrong.text
         german = page.post("/login", data={}, headers={"Accept-Language": "de-AT,en;q=0.5"})
         assert "Name oder Passwort ist falsch" in german.text
-        entered = page.post("/login", data={"name": "admin", "password": PASSWORD})
+        entered = page.post("/login", data={"name": "admin", "password": server.password})
         cookie = entered.headers["set-cookie"]
         assert entered.headers["location"] == "/"
         for part in ("__Host-notfall=", "HttpOnly", "Secure", "SameSite=strict", "Path=/"):
@@ -168,7 +168,7 @@ def test_people_log_in_and_out_and_other_sites_change_nothing(server: SmallServe
         error_of(page.get("/api/v1/status"), 401, "not-logged-in")
 
 
-def test_every_route_for_people_needs_a_login(server: SmallServer) -> None:
+def test_every_route_for_people_needs_a_login(server: ServerProcess) -> None:
     with server.client() as nobody:
         api = nobody.get("/api/v1/openapi.json").json()
         tried = 0
@@ -184,23 +184,18 @@ def test_every_route_for_people_needs_a_login(server: SmallServer) -> None:
 
 
 def test_too_many_wrong_passwords_are_braked(tmp_path: Path) -> None:
-    own = SmallServer(tmp_path)
-    own.start()
-    try:
-        with own.client() as page:
-            answers = [
-                page.post("/login", data={"name": "admin", "password": str(one)}).status_code
-                for one in range(9)
-            ]
-            assert answers == [401] * 8 + [429]
-            right = page.post("/login", data={"name": "admin", "password": PASSWORD})
-            assert right.status_code == 429
-    finally:
-        own.stop()
+    with running(ServerProcess(tmp_path)) as own, own.client() as page:
+        answers = [
+            page.post("/login", data={"name": "admin", "password": str(one)}).status_code
+            for one in range(9)
+        ]
+        assert answers == [401] * 8 + [429]
+        right = page.post("/login", data={"name": "admin", "password": own.password})
+        assert right.status_code == 429
 
 
 def test_bodies_that_are_too_long_are_refused_whether_they_say_so_or_not(
-    server: SmallServer,
+    server: ServerProcess,
 ) -> None:
     with server.client() as fresh:
         long = b"x" * (JSON_LIMIT + 1)
@@ -209,7 +204,7 @@ def test_bodies_that_are_too_long_are_refused_whether_they_say_so_or_not(
         error_of(fresh.post("/agent/v1/enrol", content=chunks), 413, "too-long")
 
 
-def test_errors_have_one_shape(server: SmallServer) -> None:
+def test_errors_have_one_shape(server: ServerProcess) -> None:
     with server.root() as root:
         error_of(root.get("/nowhere"), 404, "not-found")
         error_of(root.delete("/api/v1/primaries"), 405, "wrong-method")
@@ -221,40 +216,40 @@ def test_errors_have_one_shape(server: SmallServer) -> None:
         error_of(root.post("/api/v1/invites", json={"name": "../x"}), 400, "bad-name")
 
 
-def test_a_recovery_needs_just_the_plan_that_was_shown(server: SmallServer) -> None:
-    import hashlib
-
-    from notfallserver.server.records import open_catalogue
-    from notfallserver.server.records.targets import pairing_code
-    from notfallserver.wire.facts import Disk, Machine
-
-    name = next(names)
-    server.enrol(name)
-    secret = hashlib.sha256(name.encode()).hexdigest()
+def test_a_recovery_needs_just_the_plan_that_was_shown(server: ServerProcess) -> None:
+    agent = HandAgent(server, next(names))
+    agent.protect()
+    agent.close()
+    server.put_in_emergency(agent.uuid)
+    secret = hashlib.sha256(agent.name.encode()).hexdigest()
     code = pairing_code(secret)
-    catalogue = open_catalogue(server.data)
-    catalogue.targets.register(secret, Machine("t", disks=[Disk("sda", 2 << 30)]), code)
-    with server.root() as root:
+    old = Partition(1, 1 << 20, 1 << 30, filesystem="ext4", label="old")
+    disk = Disk("sda", 2 << 30, partitions=[old])
+    with server.root() as root, server.catalogue() as catalogue:
+        catalogue.targets.register(secret, Machine("t", disks=[disk]), code)
         assert code not in root.get("/api/v1/targets").text
-        plan = root.post(f"/api/v1/primaries/{name}/recovery-plan", json={"code": code}).json()
-        assert plan["moves"][0]["overwrites"] == ["ext4 old"]
-        recover = f"/api/v1/primaries/{name}/recover"
-        wrong = root.post(recover, json={"code": code, "confirmed": "guess"})
+        primary = f"/api/v1/primaries/{agent.name}"
+        plan = root.post(f"{primary}/recovery-plan", json={"code": code}).json()
+        assert plan["moves"][0]["overwrites"] == ["partition 1: ext4 old"]
+        wrong = root.post(f"{primary}/recover", json={"code": code, "confirmed": "guess"})
         error_of(wrong, 409, "plan-changed")
         catalogue.targets.register(secret, Machine("t", disks=[Disk("sdz", 2 << 30)]), code)
-        late = root.post(recover, json={"code": code, "confirmed": plan["digest"]})
+        late = root.post(f"{primary}/recover", json={"code": code, "confirmed": plan["digest"]})
         error_of(late, 409, "plan-changed")
-        plan = root.post(f"/api/v1/primaries/{name}/recovery-plan", json={"code": code}).json()
-        good = root.post(recover, json={"code": code, "confirmed": plan["digest"]})
+        plan = root.post(f"{primary}/recovery-plan", json={"code": code}).json()
+        good = root.post(f"{primary}/recover", json={"code": code, "confirmed": plan["digest"]})
         assert good.status_code == 202 and good.json()["kind"] == "recover"
-    catalogue.close()
+        job = server.await_job(good.json()["id"])  # its first capture needs libvirt
+        assert (job["state"], job["error"]["code"]) == ("failed", "hypervisor-unreachable")
+        assert "libvirtd" in job["error"]["remedy"]
+        assert root.get(primary).json()["state"] == "emergency"
+        assert root.get("/api/v1/targets").json()[0]["state"] == "free"
 
 
-def test_a_job_is_followed_to_its_end(server: SmallServer) -> None:
-    name = next(names)
-    server.enrol(name)
-    with server.root() as root:
-        job = root.post(f"/api/v1/primaries/{name}/replicate").json()["id"]
+def test_a_job_is_followed_to_its_end(server: ServerProcess) -> None:
+    agent = HandAgent(server, next(names))
+    with server.root() as root, Serving(agent, lambda: agent.replicate(0.4, 2)):
+        job = root.post(f"/api/v1/primaries/{agent.name}/replicate").json()["id"]
         rows = []
         with root.stream("GET", f"/api/v1/jobs/{job}/follow") as stream:
             for line in stream.iter_lines():
@@ -262,42 +257,42 @@ def test_a_job_is_followed_to_its_end(server: SmallServer) -> None:
                     rows.append(json.loads(line[5:]))
         assert rows[-1]["state"] == "done"
         assert any(row["progress"]["rate"] > 0 for row in rows)
-        versions = root.get(f"/api/v1/primaries/{name}/versions").json()
-        assert versions[0]["newest"] is True
-        primary = root.get(f"/api/v1/primaries/{name}").json()
-        assert primary["newest_version_at"].startswith("2026-01-01T10:00:00")
+        stamp = rows[-1]["result"]["version"]
+        newest = root.get(f"/api/v1/primaries/{agent.name}/versions").json()[0]
+        assert (newest["stamp"], newest["newest"], newest["source"]) == (stamp, True, "agent")
+        primary = root.get(f"/api/v1/primaries/{agent.name}").json()
+        assert primary["newest_version"] == stamp
+        assert datetime.fromisoformat(primary["newest_version_at"]) == stamp_time(stamp)
+    agent.close()
 
 
 def test_jobs_go_on_after_the_server_ended_or_was_killed(tmp_path: Path) -> None:
-    own = SmallServer(tmp_path)
-    own.start()
-    try:
-        own.enrol("slow")
+    with ExitStack() as stack:
+        own = stack.enter_context(running(ServerProcess(tmp_path)))
+        agent = HandAgent(own, "slow")
+        stack.callback(agent.close)
+        stack.enter_context(Serving(agent, lambda: agent.replicate(1, 1)))
         with own.root() as root:
             job = root.post("/api/v1/primaries/slow/replicate").json()["id"]
         for kill in (False, True):
             with own.client() as other, other.stream("GET", "/changes"):
                 pass
-            took = own.stop(kill)
-            assert took < 10
+            if kill:
+                own.kill()
+            else:
+                assert own.stop() < 10
             own.start()
-            with own.root() as root:
-                until = time.monotonic() + 10
-                while time.monotonic() < until:
-                    row = root.get(f"/api/v1/jobs/{job}").json()
-                    if row["state"] == "running" and row["progress"]["done"] > 0:
-                        break
-                    time.sleep(0.2)
-                assert row["state"] == "running" and row["finished_at"] is None
+            until = time.monotonic() + 30
+            while not (row := own.job(job))["progress"]["done"]:
+                assert time.monotonic() < until, row
+                time.sleep(0.2)
+            assert row["state"] == "running" and row["finished_at"] is None
         with own.root() as root:
             assert root.post(f"/api/v1/jobs/{job}/cancel").status_code == 202
-            time.sleep(0.5)
-            assert root.get(f"/api/v1/jobs/{job}").json()["state"] == "cancelled"
-    finally:
-        own.stop()
+        assert own.await_job(job)["state"] == "cancelled"
 
 
-def test_tls_is_at_least_1_2(server: SmallServer) -> None:
+def test_tls_is_at_least_1_2(server: ServerProcess) -> None:
     context = server.context()
     context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
     with pytest.warns(DeprecationWarning):
@@ -335,7 +330,7 @@ PATHS = (
 
 
 @pytest.fixture(scope="module")
-def fuzzed(server: SmallServer) -> Iterator[httpx.Client]:
+def fuzzed(server: ServerProcess) -> Iterator[httpx.Client]:
     server.enrol("fuzz")
     with server.root() as root:
         yield root

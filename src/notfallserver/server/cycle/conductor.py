@@ -316,6 +316,7 @@ class Conductor:
         row = self._row(primary)
         self._refuse_beside_standin(row)
         begun = self._means.runs.begin(row.uuid, row.name, body)
+        self._means.orders.withdraw(row.uuid)  # or a quick agent would take it a second time
         if not self._means.catalogue.jobs.unfinished(row.uuid, "replicate"):
             self._runner.submit("replicate", row.uuid, {}, "agent", join=True)
         return begun
