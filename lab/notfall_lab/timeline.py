@@ -45,12 +45,13 @@ class Check:
 
 @dataclass
 class Timeline:
-    """Steps and checks of one run."""
+    """Steps, checks and measured figures of one run; a figure's name ends in its unit."""
 
     title: str
     console: Console = field(default_factory=_console)
     steps: list[Step] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
     start: float = field(default_factory=time.monotonic)
 
     def now(self) -> float:
@@ -116,6 +117,7 @@ class Timeline:
             "ok": bool(self.checks) and not self.failed,
             "steps": [asdict(one) for one in self.steps],
             "checks": [asdict(one) for one in self.checks],
+            "figures": self.figures,
         }
 
     def _step_table(self) -> Table:
