@@ -19,7 +19,7 @@ from notfall_lab.relay import relay
 from notfall_lab.timeline import Timeline
 from notfall_lab.world import PORT, World
 
-RESULT = Path("build/demo.json")
+RESULT = Path("build/demo/timeline.json")
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     recipe = UEFI if given.firmware == "uefi" else BIOS
     try:
         with World("demo", directory) as world:
-            play = Play(world, recipe, timeline, TargetSpec(bus=given.target_disks))
+            play = Play(world, recipe, timeline, TargetSpec(bus=given.target_disks), timed=True)
             try:
                 play_all(play)
             except Exception as error:  # every failure is told in the table, and ends the demo
