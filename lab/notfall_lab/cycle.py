@@ -227,12 +227,7 @@ def capture_on_schedule(play: Play) -> None:
     """The stand-in is itself protected; it hardly notices."""
     play.world.notfall("primary", "schedule", play.name, "--capture-minutes", "1")
     with play.timeline.step("the stand-in is captured on schedule") as step:
-        until = time.monotonic() + 180
-        while play.world.notfall("versions", play.name)[0]["source"] != "capture":
-            if time.monotonic() > until:
-                raise TimeoutError("no capture was made")
-            time.sleep(1)
-        result = play.world.newest_job(play.name, "capture")["result"]
+        result = play.world.wait_done(play.name, "capture", 180)
         pause = float(result["pause_ms"])
         step.size = int(result["bytes_changed"])
         step.detail = f"it stood still for {pause:.0f} ms"

@@ -225,6 +225,19 @@ class World:
                 return found
         raise RuntimeError(f"{name} has had no job '{kind}'")
 
+    def wait_done(self, name: str, kind: str, timeout: float) -> dict[str, Any]:
+        """Wait until a job of this kind was done, by whoever began it; its result."""
+        start = time.monotonic()
+        while True:
+            for job in self.notfall("jobs", "--primary", name):
+                if job["kind"] == kind and job["state"] == "done":
+                    result: dict[str, Any] = job["result"]
+                    return result
+            self._no_failed_job(name, kind)
+            if time.monotonic() - start > timeout:
+                raise TimeoutError(f"no {kind} of {name} after {timeout:.0f} s")
+            time.sleep(1)
+
     def _no_failed_job(self, name: str, kind: str) -> None:
         for job in self.notfall("jobs", "--primary", name):
             if job["kind"] == kind:
