@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +36,12 @@ def await_job(play: Play, kind: str, reached: Callable[[dict[str, Any]], bool]) 
         assert job["state"] in ("queued", "running"), job
         assert time.monotonic() < until, job
         time.sleep(0.2)
+
+
+def begin(play: Play, command: str) -> subprocess.Popen[bytes]:
+    """A command that a person began and that is still running when something is killed."""
+    with (play.world.directory / f"{command}.log").open("wb") as log:
+        return play.world.lab.popen_in(play.world.line(command, play.name), output=log)
 
 
 def is_done(job: dict[str, Any]) -> bool:
@@ -77,7 +84,7 @@ def activation_survives_the_server(play: Play) -> None:
         assert time.monotonic() < until
         time.sleep(0.5)
     time.sleep(10)  # the guard takes a heartbeat of the last 15 s for a sign of life
-    process = play.world.lab.popen_in(play.world.line("activate", play.name))
+    process = begin(play, "activate")
     play.world.wait_state(play.name, "activating", 60)
     kill_and_restart(play, "activation")
     process.wait(timeout=60)
@@ -104,7 +111,7 @@ def recovery_survives_the_server(play: Play) -> None:
 
 
 def switch_back_survives_the_server(play: Play) -> None:
-    process = play.world.lab.popen_in(play.world.line("switch-back", play.name))
+    process = begin(play, "switch-back")
     await_job(play, "switch_back", lambda job: "hardware" in job["progress"]["phase"])
     kill_and_restart(play, "switch-back")
     process.wait(timeout=60)
