@@ -1,11 +1,10 @@
-"""The real agent as a process: fetched from the server, installed with a token, run on loop devices."""
+"""The real agent as a process: from the server, installed with a token, run on loop devices."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from server_process import ServerProcess
 

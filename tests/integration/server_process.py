@@ -54,7 +54,7 @@ def free_port() -> int:
 
 def token_of(line: str) -> str:
     """The token in an invitation's line."""
-    return line.split('"--token","')[1].split('"')[0]
+    return line.split('"--token","')[1].split('"', maxsplit=1)[0]
 
 
 @dataclass

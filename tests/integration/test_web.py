@@ -18,9 +18,9 @@ from typing import Any
 
 import httpx
 import pytest
+from hand_agent import HandAgent, Serving
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hand_agent import HandAgent, Serving
 from server_process import MACHINE, ServerProcess, running, token_of
 
 from notfallserver.server.authority import create_authority
