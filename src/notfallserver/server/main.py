@@ -100,6 +100,7 @@ def _serve(house: House, means: Means, conductor: Conductor, app: FastAPI) -> No
 
     def started() -> None:
         _wake_hypervisor(means)
+        conductor.wake_standins()
         house.runner.resume_unfinished()
         conductor.mend()
         if find_medium(means.rescue_dir) is None:

@@ -6,6 +6,7 @@ targets through the doors at the end. What takes long becomes a job (``work.py``
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
@@ -28,9 +29,11 @@ from notfallserver.server.cycle.work import Work
 from notfallserver.server.pool.layout import stamp_time
 from notfallserver.server.records.jobs import Job
 from notfallserver.server.records.primaries import Primary
-from notfallserver.server.vm.hypervisor import LIVE
+from notfallserver.server.vm.hypervisor import LIVE, MachineState
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Partition
+
+log = logging.getLogger(__name__)
 
 WITH_STANDIN = frozenset(
     {State.ACTIVATING, State.EMERGENCY, State.RECOVERING, State.SWITCHING_BACK}
@@ -297,6 +300,19 @@ class Conductor:
 
     def build_rescue(self, who: str) -> Job:
         return self._runner.submit("rescue_build", None, {}, who, join=True)
+
+    def wake_standins(self) -> None:
+        """After a start, before any job: a server killed in a capture left its stand-in paused."""
+        for row in self._means.catalogue.primaries.all():
+            name = machine_name(row.uuid)
+            try:
+                if (
+                    State(row.state) in WITH_STANDIN
+                    and self._means.hypervisor.state(name) is MachineState.PAUSED
+                ):
+                    self._means.hypervisor.resume(name)
+            except NotfallError as error:
+                log.warning("%s: %s", row.name, error)
 
     def mend(self) -> None:
         """After a start: a state that was entered, but whose job was not yet written down."""

@@ -10,6 +10,7 @@ from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.moves import Move
 from notfallserver.server.cycle.outage.watch import examine_primary
 from notfallserver.server.cycle.runner import JobRunner
+from notfallserver.server.cycle.standin import machine_name
 from notfallserver.server.cycle.state import Event, State
 from notfallserver.server.pool.layout import stamp_time
 from notfallserver.server.records.primaries import Primary
@@ -45,6 +46,7 @@ class Duties:
             for row in self._means.catalogue.primaries.all():
                 try:
                     self._watch(row)
+                    self._keep_standin(row)
                     self._schedule(row)
                 except NotfallError as error:
                     log.info("%s: %s", row.name, error)
@@ -69,6 +71,31 @@ class Duties:
         limit = timedelta(seconds=self._means.settings.heartbeat_timeout_s)
         last = max(row.last_seen, self._began) if row.last_seen else self._began
         return now - last < limit
+
+    # -- stand-ins -------------------------------------------------------------------------------
+
+    def _keep_standin(self, row: Primary) -> None:
+        """After a power cut of this host its stand-ins come back, if the guard allows it.
+
+        Not by libvirt's autostart: the pool may not be mounted when libvirt starts, and after a
+        power cut of the whole building the original may be alive again as well.
+        """
+        hypervisor, name = self._means.hypervisor, machine_name(row.uuid)
+        if row.state not in (State.EMERGENCY, State.RECOVERING) or not hypervisor.fell_over(name):
+            return
+        means = self._means
+        verdict = examine_primary(means.settings, means.pool, means.catalogue.primaries, row)
+        if verdict.allowed:
+            hypervisor.start(name)
+            means.catalogue.journal.write(
+                row.uuid, "stand-in-restarted", "server", "it had gone off by itself"
+            )
+        if row.notes.get("held_back") != (held := None if verdict.allowed else verdict.text):
+            means.catalogue.primaries.note(row.uuid, held_back=held)
+            if held:
+                means.catalogue.journal.write(
+                    row.uuid, "stand-in-held-back", "server", held, verdict.to_json()
+                )
 
     # -- schedules -------------------------------------------------------------------------------
 

@@ -40,7 +40,6 @@ def describe_standin(
         cpu_limit=os.cpu_count() or 1,
         memory_limit=limit,
         serial_log=directory / "console.log",
-        autostart=True,
     )
 
 

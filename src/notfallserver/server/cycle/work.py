@@ -358,7 +358,6 @@ class Work:
             return {"state": str(State.EMERGENCY)}
         if row.state == State.EMERGENCY:
             ctx.progress("stopping the stand-in")
-            self.means.hypervisor.set_autostart(name, False)
             self.means.hypervisor.shutdown(name)
             if not self.means.hypervisor.wait_off(name, 120):
                 self.means.hypervisor.kill(name)

@@ -58,6 +58,9 @@ class Hypervisor(Protocol):
 
     def state(self, name: str) -> MachineState: ...
 
+    def fell_over(self, name: str) -> bool:
+        """Off, and neither its guest nor anybody here switched it off: the host lost power, say."""
+
     def wait_off(self, name: str, timeout: float) -> bool:
         """Wait until no QEMU process holds the disks; False when ``timeout`` s were not enough."""
 

@@ -37,6 +37,13 @@ _STATES = {
     libvirt.VIR_DOMAIN_SHUTOFF: MachineState.OFF,
     libvirt.VIR_DOMAIN_CRASHED: MachineState.CRASHED,
 }
+_MEANT = {
+    libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN,
+    libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED,
+    libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED,
+    libvirt.VIR_DOMAIN_SHUTOFF_SAVED,
+}
+"""Why a machine is off when somebody wanted it; libvirt does not know any more after a restart."""
 _POLL_S = 0.1
 
 
@@ -89,6 +96,10 @@ class LibvirtHypervisor:
             if error.code == "no-such-machine":
                 return MachineState.ABSENT
             raise
+
+    def fell_over(self, name: str) -> bool:
+        state, reason = self._call(lambda it: it.lookupByName(name).state(), name)
+        return state == libvirt.VIR_DOMAIN_SHUTOFF and reason not in _MEANT
 
     def wait_off(self, name: str, timeout: float) -> bool:
         until = time.monotonic() + timeout

@@ -35,9 +35,8 @@ class SwitchTimes:
 
 
 def stop_standin(ctx: JobContext, hypervisor: Hypervisor, name: str) -> None:
-    """Shut the stand-in down as a person would; it does not come back with the host from now on."""
+    """Shut the stand-in down as a person would."""
     if hypervisor.state(name) in LIVE:
-        hypervisor.set_autostart(name, False)
         ctx.progress("shutting the stand-in down")
         hypervisor.shutdown(name)
         began = asked = time.monotonic()
@@ -107,4 +106,3 @@ def bring_back_standin(hypervisor: Hypervisor, name: str) -> None:
         hypervisor.resume(name)
     elif state not in LIVE:
         hypervisor.start(name)
-    hypervisor.set_autostart(name, True)
