@@ -38,7 +38,7 @@ def pool(tmp_path: Path) -> Iterator[Pool]:
 
 def first_version(store: PrimaryStore) -> Version:
     source = random.Random(1)
-    incoming = store.open_incoming("run", [SIZE])
+    incoming = store.open_incoming("run", [Disk("vda", SIZE)])
     with incoming:
         for start in range(0, BLOCKS, 64):
             numbers = [one for one in range(start, min(start + 64, BLOCKS)) if one % 5]

@@ -53,7 +53,7 @@ def frame(blocks: dict[int, bytes]) -> bytes:
 
 
 def replicate(store: PrimaryStore, blocks: dict[int, bytes]) -> Version:
-    incoming = store.open_incoming("run", [SIZE])
+    incoming = store.open_incoming("run", [Disk("vda", SIZE)])
     with incoming:
         incoming.receive(frame(blocks))
     return incoming.seal(manifest(store, incoming.base))
@@ -81,7 +81,7 @@ def test_damage_is_found(store: PrimaryStore) -> None:
 
 def test_second_version_shares_and_changes_only_what_is_offered(store: PrimaryStore) -> None:
     first = replicate(store, {1: content(1), 2: content(2)})
-    incoming = store.open_incoming("run2", [SIZE])
+    incoming = store.open_incoming("run2", [Disk("vda", SIZE)])
     assert incoming.base == first.stamp
     offer = [(1, hash_block(content(1))), (2, hash_block(content(2, 7))), (3, HOLE)]
     with incoming:
@@ -97,12 +97,12 @@ def test_second_version_shares_and_changes_only_what_is_offered(store: PrimarySt
 
 def test_interrupted_run_is_continued_and_leaves_the_last_version(store: PrimaryStore) -> None:
     first = replicate(store, {1: content(1)})
-    cut = store.open_incoming("cut", [SIZE])
+    cut = store.open_incoming("cut", [Disk("vda", SIZE)])
     with cut:
         cut.receive(frame({5: content(5)}))
     # No close: the process was killed. The next one finds the work.
     assert store.newest() == first
-    again = store.open_incoming("again", [SIZE])
+    again = store.open_incoming("again", [Disk("vda", SIZE)])
     assert again.resumed
     with again:
         assert again.offer(0, [(5, hash_block(content(5)))]) == b"\0"
@@ -112,19 +112,19 @@ def test_interrupted_run_is_continued_and_leaves_the_last_version(store: Primary
 def test_unfinished_work_of_an_earlier_boot_is_dropped(
     store: PrimaryStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with store.open_incoming("cut", [SIZE]) as cut:
+    with store.open_incoming("cut", [Disk("vda", SIZE)]) as cut:
         cut.receive(frame({5: content(5)}))
     assert BOOT_ID.exists()
     other = tmp_path / "boot_id"
     other.write_text("another boot\n")
     monkeypatch.setattr("notfallserver.server.pool.incoming.BOOT_ID", other)
-    again = store.open_incoming("again", [SIZE])
+    again = store.open_incoming("again", [Disk("vda", SIZE)])
     assert not again.resumed
     assert again.offer(0, [(5, hash_block(content(5)))]) == b"\x80"
 
 
 def test_half_written_block_cannot_be_sealed(store: PrimaryStore) -> None:
-    incoming = store.open_incoming("run", [SIZE])
+    incoming = store.open_incoming("run", [Disk("vda", SIZE)])
     with Index(store.paths.incoming / "disk0.idx", write=True) as index:
         index[3] = UNKNOWN
     with pytest.raises(NotfallError, match="missing"):
@@ -133,7 +133,7 @@ def test_half_written_block_cannot_be_sealed(store: PrimaryStore) -> None:
 
 
 def test_broken_contents_are_refused_and_change_nothing(store: PrimaryStore) -> None:
-    incoming = store.open_incoming("run", [SIZE])
+    incoming = store.open_incoming("run", [Disk("vda", SIZE)])
     good = frame({1: content(1)})
     wrong_hash = write_blocks(0, [(1, hash_block(content(2)))], content(1), ZLIB)
     outside = write_blocks(0, [(41, hash_block(content(1)))], content(1), ZLIB)
@@ -150,7 +150,7 @@ def test_broken_contents_are_refused_and_change_nothing(store: PrimaryStore) -> 
 
 def test_grown_disk_is_continued_and_compared(store: PrimaryStore) -> None:
     first = replicate(store, {1: content(1), 40: content(40)})
-    incoming = store.open_incoming("run", [SIZE + 10 * BLOCK])
+    incoming = store.open_incoming("run", [Disk("vda", SIZE + 10 * BLOCK)])
     longer = content(40) + bytes(BLOCK - 4096)
     with incoming:
         wanted = incoming.offer(0, [(1, hash_block(content(1))), (40, hash_block(longer))])

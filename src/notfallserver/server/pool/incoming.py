@@ -30,9 +30,11 @@ from notfallserver.server.host.files import (
 )
 from notfallserver.server.pool import layout
 from notfallserver.server.pool.index import UNKNOWN, Index, fit_index, hash_index, make_index
+from notfallserver.server.pool.match import match_disks
 from notfallserver.server.pool.version import DiskImage, Manifest, Version, read_version
 from notfallserver.wire.blocks import BLOCK, HOLE, Buffer, Run, block_length, hash_block
 from notfallserver.wire.errors import NotfallError
+from notfallserver.wire.facts import Disk
 from notfallserver.wire.frames import Offer, bad_frame, read_blocks
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -119,6 +121,8 @@ class Incoming:
         self.run: str = record["run"]
         self.base: str = record["base"]
         self.resumed = False
+        self.in_place = record["sources"] == list(range(len(record["sizes"])))
+        """Whether each disk is where it was in the base: only then may a block go unmentioned."""
         self._paths = paths
         self._record = record
         self._lock = threading.Lock()
@@ -133,12 +137,15 @@ class Incoming:
 
     @classmethod
     def open_or_make(
-        cls, paths: layout.PrimaryPaths, run: str, sizes: Sequence[int], base: Version | None
+        cls, paths: layout.PrimaryPaths, run: str, disks: Sequence[Disk], base: Version | None
     ) -> Incoming:
-        """Continue what is unfinished if it fits (same machine boot, base and sizes), or start."""
+        """Continue what is unfinished if it fits (same machine boot, base and disks), or start."""
         found = cls._find(paths)
         stamp = base.stamp if base else ""
-        if found and found["sizes"] == list(sizes) and found["base"] == stamp:
+        sizes = [disk.size for disk in disks]
+        sources = match_disks(base.manifest.machine.disks if base else [], disks)
+        expected = {"base": stamp, "sizes": sizes, "sources": sources}
+        if found and {key: found.get(key) for key in expected} == expected:
             found["run"] = run
             replace_json(paths.incoming / layout.RUN, found)
             resumed = cls(paths, found)
@@ -149,14 +156,15 @@ class Incoming:
             "run": run,
             "base": stamp,
             "boot": BOOT_ID.read_text().strip(),
-            "sizes": list(sizes),
+            "sizes": sizes,
+            "sources": sources,
             "started_at": utc_now(),
         }
         unfinished = paths.root / "incoming.new"
         discard_tree(unfinished)
         unfinished.mkdir(parents=True)
         for index, size in enumerate(sizes):
-            _start_disk(unfinished, index, size, base)
+            _start_disk(unfinished, index, size, base, sources[index])
         replace_json(unfinished / layout.RUN, record)
         rename_durably(unfinished, paths.incoming)
         return cls(paths, record)
@@ -306,22 +314,24 @@ def drop_incoming(paths: layout.PrimaryPaths) -> None:
     discard_tree(paths.incoming)
 
 
-def _start_disk(directory: Path, index: int, size: int, base: Version | None) -> None:
-    """A clone of the base's disk, or an empty one; a grown disk goes on with holes."""
+def _start_disk(
+    directory: Path, index: int, size: int, base: Version | None, source: int | None
+) -> None:
+    """A clone of disk ``source`` of the base, or an empty one; a grown disk goes on with holes."""
     raw, idx = directory / layout.raw_name(index), directory / layout.idx_name(index)
     known = {one.index: one for one in base.manifest.disks} if base else {}
-    if base is None or index not in known:
+    if base is None or source is None or source not in known:
         with raw.open("xb") as stream:
             stream.truncate(size)
         make_index(idx, size)
         return
-    clone_file(base.raw(index), raw)
-    clone_file(base.idx(index), idx)
-    if known[index].size != size:
+    clone_file(base.raw(source), raw)
+    clone_file(base.idx(source), idx)
+    if known[source].size != size:
         os.truncate(raw, size)
         fit_index(idx, size)
         with Index(idx, write=True) as opened:
-            edge = min(known[index].size, size) // BLOCK
+            edge = min(known[source].size, size) // BLOCK
             if edge < opened.blocks:  # the old last block may have been short
                 opened[edge] = UNKNOWN
 

@@ -24,6 +24,7 @@ from notfallserver.server.pool import layout
 from notfallserver.server.pool.incoming import Incoming, drop_incoming
 from notfallserver.server.pool.version import Version, read_version
 from notfallserver.wire.errors import NotfallError
+from notfallserver.wire.facts import Disk
 
 log = logging.getLogger(__name__)
 
@@ -103,8 +104,8 @@ class PrimaryStore:
     def remove_version(self, stamp: str) -> None:
         discard_tree(self.version(stamp).path)
 
-    def open_incoming(self, run: str, sizes: Sequence[int]) -> Incoming:
-        return Incoming.open_or_make(self.paths, run, sizes, self.newest())
+    def open_incoming(self, run: str, disks: Sequence[Disk]) -> Incoming:
+        return Incoming.open_or_make(self.paths, run, disks, self.newest())
 
     def drop_incoming(self) -> None:
         drop_incoming(self.paths)

@@ -83,14 +83,16 @@ class Runs:
         store = self._pool.add_primary(uuid, name)
         self._end_older(uuid)
         run_id = secrets.token_hex(8)
-        incoming = store.open_incoming(run_id, [disk.size for disk in machine.disks])
+        incoming = store.open_incoming(run_id, machine.disks)
         with self._lock:
             self._runs[uuid] = Run(run_id, uuid, name, machine, incoming)
         return {
             "run": run_id,
-            "base": incoming.base,
+            # An agent that tracked writes counts disks as it did then: if they moved, it must
+            # offer everything. "resumed" says that offering pays, because something is here.
+            "base": incoming.base if incoming.in_place else "",
             "codec": best_codec(codecs),
-            "resumed": incoming.resumed,
+            "resumed": incoming.resumed or bool(incoming.base),
             "disks": len(machine.disks),
         }
 
