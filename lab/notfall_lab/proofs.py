@@ -46,8 +46,8 @@ def _check(world: World, raw: Path, start: int, size: int) -> tuple[str, bool, s
 
 
 def boots_bare(world: World, name: str) -> bool:
-    """Whether the newest version that an agent made reaches a login with plain QEMU."""
-    for version in reversed(version_directories(world, name)):
+    """Whether the first version, of the machine with its own disks only, starts in plain QEMU."""
+    for version in version_directories(world, name):
         manifest = json.loads(world.lab.run_in(["cat", version / "manifest.json"]).stdout)
         if manifest["kind"] == "replication":
             break
