@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import struct
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -319,6 +320,27 @@ def test_only_the_primary_itself_is_ordered_to_replicate(
         assert (caught.value.status, caught.value.code) == (400, "bad-poll")
         assert root.post(f"/api/v1/jobs/{job}/cancel").status_code == 202
     assert server.await_job(job)["state"] == "cancelled"
+
+
+def test_an_order_right_after_a_cancelled_one_begins_a_run_of_its_own(
+    server: ServerProcess, agent: HandAgent
+) -> None:
+    """The agent has not yet noticed that its run was cancelled when the next order comes."""
+    with server.root() as root:
+        order = f"/api/v1/primaries/{agent.name}/replicate"
+        first = root.post(order).json()["id"]
+        assert agent.poll()["order"] == "replicate"
+        agent.begin()
+        while server.job(first)["progress"]["phase"] != "hot":
+            time.sleep(0.1)
+        root.post(f"/api/v1/jobs/{first}/cancel")
+        assert server.await_job(first)["state"] == "cancelled"
+        second = root.post(order).json()["id"]
+    assert agent.poll() == {"order": "replicate", "job": second}
+    stamp = agent.replicate()
+    row = server.await_job(second)
+    assert (row["state"], row["result"]["version"]) == ("done", stamp)
+    check_newest(server, agent, stamp)
 
 
 def test_nothing_of_the_original_is_taken_while_a_stand_in_works(

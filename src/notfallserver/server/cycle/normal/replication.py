@@ -25,7 +25,7 @@ def follow_replication(ctx: JobContext, primary: str, runs: Runs, orders: Orders
     """Have the agent replicate; returns the new version or raises the reason."""
     failed = 0
     seen = runs.of_primary(primary)
-    if seen is not None and seen.over:
+    if seen is not None and (seen.over or seen.cancelled):  # the agent may not know yet
         seen = None
     while True:
         run = _await_run(ctx, primary, runs, orders) if seen is None else seen
