@@ -112,6 +112,7 @@ def recovery_survives_the_server(play: Play) -> None:
 
 def switch_back_survives_the_server(play: Play) -> None:
     process = begin(play, "switch-back")
+    play.world.wait_state(play.name, "switching_back", 60)
     await_job(play, "switch_back", lambda job: "hardware" in job["progress"]["phase"])
     kill_and_restart(play, "switch-back")
     process.wait(timeout=60)
