@@ -81,6 +81,9 @@ class World:
         trace: TracebackType | None,
     ) -> None:
         self._stack.close()
+        if self._server is not None:
+            self._server.wait(timeout=60)  # it ended with the lab
+            self._server = None
 
     # -- the machines around the server ----------------------------------------------------------
 

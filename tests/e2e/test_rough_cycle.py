@@ -110,17 +110,6 @@ def recovery_survives_the_server(play: Play) -> None:
     play.world.wait_ready(play.name, COPY_S)
 
 
-def switch_back_survives_the_server(play: Play) -> None:
-    process = begin(play, "switch-back")
-    play.world.wait_state(play.name, "switching_back", 60)
-    await_job(play, "switch_back", lambda job: "hardware" in job["progress"]["phase"])
-    kill_and_restart(play, "switch-back")
-    process.wait(timeout=60)
-    job = await_job(play, "switch_back", is_done)
-    play.timeline.note("switched back", str(job["result"]["steps"]))
-    play.orders.wait_more(10, BOOT_S)
-
-
 @pytest.mark.timeout(2700)
 def test_a_uefi_machine_comes_back_though_everything_is_killed(directory: Path) -> None:
     timeline = Timeline("UEFI and GPT, virtio to SATA, with kills")
@@ -138,7 +127,7 @@ def test_a_uefi_machine_comes_back_though_everything_is_killed(directory: Path) 
             cycle.build_medium,
             cycle.boot_target,
             recovery_survives_the_server,
-            switch_back_survives_the_server,
+            cycle.switch_back,
             cycle.check_recovered,
             cycle.replicate_again,
         ):
