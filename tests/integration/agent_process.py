@@ -8,6 +8,9 @@ from collections.abc import Sequence
 
 from server_process import ServerProcess
 
+from notfallserver.agent.changes.keeping import remove_traces
+from notfallserver.agent.place import Place
+
 INSTALL = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -60,6 +63,11 @@ class AgentProcess:
                 [*self._inside, *(str(one) for one in line)], stdout=log, stderr=log
             )
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         assert self._process is not None
         self._process.kill()
@@ -67,7 +75,7 @@ class AgentProcess:
         self._process = None
 
     def stop(self) -> None:
-        """End it in order; it must not have stumbled."""
+        """End it in order and for good; it must not have stumbled."""
         if self._process is not None:
             self._process.terminate()
             try:
@@ -75,6 +83,7 @@ class AgentProcess:
             finally:
                 self._process.kill()
                 self._process = None
+        remove_traces(Place(self.directory / "etc"))
         assert "Traceback" not in self.log(), self.log()
 
     def log(self) -> str:

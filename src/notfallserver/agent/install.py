@@ -16,8 +16,10 @@ from typing import Any, Dict, Sequence
 
 import notfallserver
 from notfallserver.agent import commands, config
+from notfallserver.agent.changes.keeping import remove_traces
 from notfallserver.agent.config import Settings
 from notfallserver.agent.disks.linux import machine_facts, protected_disks
+from notfallserver.agent.place import Place
 from notfallserver.wire.client import Client, tls_context
 from notfallserver.wire.errors import NotfallError
 
@@ -25,6 +27,7 @@ PROGRAM = Path("/opt/notfall-agent/agent.pyz")
 UNIT = "notfall-agent.service"
 UNIT_FILE = Path("/etc/systemd/system") / UNIT
 
+# No RuntimeDirectory=: what lies in /run/notfall-agent must outlive the service.
 _UNIT_TEXT = """\
 [Unit]
 Description=Notfallserver agent
@@ -32,16 +35,13 @@ After=local-fs.target network.target
 
 [Service]
 ExecStart={python} -B {program} run --config {directory}
-ExecStopPost={python} -B {program} thaw
+ExecStopPost={python} -B {program} thaw --config {directory}
 Restart=always
 RestartSec=5
 KillMode=mixed
 TimeoutStopSec=30
 OOMScoreAdjust=-900
 LimitMEMLOCK=infinity
-Nice=5
-IOSchedulingClass=best-effort
-IOSchedulingPriority=6
 
 [Install]
 WantedBy=multi-user.target
@@ -157,12 +157,13 @@ def _start_service(wish: Wish) -> None:
     commands.run(["systemctl", "restart", UNIT], timeout=60)
 
 
-def uninstall() -> None:
-    """Stop and remove everything that :func:`install` put there."""
+def uninstall(directory: Path = config.DIRECTORY, program: Path = PROGRAM) -> None:
+    """Stop and remove everything that :func:`install` put there, and the write tracker."""
     _require_root()
     if UNIT_FILE.exists():
         commands.run(["systemctl", "disable", "--now", UNIT], timeout=60)
         UNIT_FILE.unlink()
         commands.run(["systemctl", "daemon-reload"])
-    for directory in (PROGRAM.parent, config.DIRECTORY):
-        shutil.rmtree(directory, ignore_errors=True)
+    remove_traces(Place(directory))
+    for one in (program.parent, directory):
+        shutil.rmtree(one, ignore_errors=True)

@@ -18,8 +18,20 @@ MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
 MEMBARRIER_GLOBAL = 1
 
 _NUMBERS: Dict[str, Dict[str, int]] = {
-    "x86_64": {"bpf": 321, "perf_event_open": 298, "membarrier": 324},
-    "aarch64": {"bpf": 280, "perf_event_open": 241, "membarrier": 283},
+    "x86_64": {
+        "bpf": 321,
+        "perf_event_open": 298,
+        "membarrier": 324,
+        "ioprio_set": 251,
+        "ioprio_get": 252,
+    },
+    "aarch64": {
+        "bpf": 280,
+        "perf_event_open": 241,
+        "membarrier": 283,
+        "ioprio_set": 30,
+        "ioprio_get": 31,
+    },
 }
 
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -2,8 +2,9 @@
 
 Pure: layout in, bytes out. The program runs in the kernel at each block I/O that is queued or
 issued. Per 64 KiB block one byte in ``marks``; a very large I/O goes to ``coarse``, one byte per
-2 MiB, because the kernel's verifier bounds loops. Both maps have two halves, of which ``control``
-(first half's entry of marks, of coarse, overflow flag; u32 each) names the one in use.
+2 MiB, because the kernel's verifier bounds loops. Both maps have two halves; the first byte of
+``control`` (0 or 1) names the one in use, one byte so that the switch is never half done. At
+``OVERFLOW`` it holds a flag (u32): an I/O lay outside of what the maps cover.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ VALUE = 4096  # bytes, thus blocks, per entry of a map
 COARSE = 32  # blocks of 64 KiB per byte of the coarse map
 FINE_LIMIT = 256  # blocks that one I/O marks one by one
 COARSE_LIMIT = 2050  # of 2 MiB each: more than the 4 GiB that one I/O can have
+
+OVERFLOW = 8  # place in control
 
 MAPS = ("marks", "coarse", "control")
 
@@ -63,7 +66,7 @@ class Assembler:
 
 MOV, MOV_R = 0xB7, 0xBF
 ADD, ADD_R, SUB, SUB_R = 0x07, 0x0F, 0x17, 0x1F
-RSH, AND = 0x77, 0x57
+MUL, RSH, AND = 0x27, 0x77, 0x57
 LOAD8, LOAD32, LOAD64 = 0x71, 0x61, 0x79
 STORE8_I, STORE32, STORE32_I = 0x72, 0x63, 0x62
 JA, JEQ, JGT_R, JGE, JLT = 0x05, 0x15, 0x2D, 0x35, 0xA5
@@ -77,8 +80,15 @@ def entries_of(watched: Sequence[Watched]) -> List[int]:
     return [(one.blocks + VALUE - 1) // VALUE for one in watched]
 
 
+def halves_of(watched: Sequence[Watched]) -> Dict[str, int]:
+    """How many entries one half of each map has that has halves."""
+    total = sum(entries_of(watched))
+    return {"marks": total, "coarse": total // COARSE + 1}
+
+
 def assemble(fields: Fields, watched: Sequence[Watched], maps: Dict[str, int]) -> bytes:
     """The program for one tracepoint; ``maps`` names the descriptors of :data:`MAPS`."""
+    halves = halves_of(watched)
     code = Assembler()
     code.op(MOV_R, 6, 1)
     code.op(LOAD8, 1, 6, fields.kind)
@@ -109,16 +119,18 @@ def assemble(fields: Fields, watched: Sequence[Watched], maps: Dict[str, int]) -
     code.op(MOV_R, 2, 9)
     code.op(SUB_R, 2, 8)
     code.jump(JGE, "large", 2, value=FINE_LIMIT - 1)
-    code.op(LOAD32, 7, 1, 0)
+    code.op(LOAD8, 7, 1, 0)
+    code.op(MUL, 7, value=halves["marks"])
     _mark_loop(code, "fine", maps["marks"], FINE_LIMIT)
     code.label("large")
-    code.op(LOAD32, 7, 1, 4)
+    code.op(LOAD8, 7, 1, 0)
+    code.op(MUL, 7, value=halves["coarse"])
     code.op(RSH, 8, value=5)
     code.op(RSH, 9, value=5)
     _mark_loop(code, "rough", maps["coarse"], COARSE_LIMIT)
     code.label("overflow")
     code.load_map(1, maps["control"], value=True)
-    code.op(STORE32_I, 1, 0, 8, 1)
+    code.op(STORE32_I, 1, 0, OVERFLOW, 1)
     code.label("out")
     code.op(MOV, 0, value=0)
     code.op(EXIT)

@@ -40,12 +40,19 @@ class Changes:
         """
         raise NotImplementedError
 
+    def pending(self) -> Marks:
+        """All that was told since the last :meth:`forget`, and maybe more."""
+        raise NotImplementedError
+
+    def forget(self) -> None:
+        """What was told so far is no longer pending; of the last :meth:`take` it may stay."""
+
     def broken(self) -> str:
         """Why the marks are not complete, or an empty text."""
         return ""
 
     def close(self) -> None:
-        """Stop watching."""
+        """Let go; watching ends unless something else holds the source."""
 
 
 def merge(one: bytes, other: bytes) -> bytes:

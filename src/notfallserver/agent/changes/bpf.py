@@ -1,4 +1,8 @@
-"""Loading eBPF maps and programs through bpf(2), attaching them to tracepoints."""
+"""Loading eBPF maps and programs through bpf(2), attaching them to tracepoints.
+
+Descriptors are closed on exec; what they name ends with the last one, unless it is pinned
+(``pins.py``).
+"""
 
 from __future__ import annotations
 
@@ -16,14 +20,16 @@ from typing import Dict, Iterator
 
 from notfallserver.agent import kernel
 
-_MAP_CREATE, _PROG_LOAD, _INFO_BY_FD = 0, 5, 15
+_MAP_CREATE, _PROG_LOAD, _INFO_BY_FD, _LINK_CREATE = 0, 5, 15, 28
 _ARRAY, _TRACEPOINT, _MMAPABLE = 2, 5, 1 << 10
 _SET_BPF, _ENABLE = 0x40042408, 0x2400
+_PERF_EVENT = 41  # how a link is attached
 _RECURSION_MISSES = 208  # in struct bpf_prog_info
 _TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 
 
-def _bpf(command: int, attributes: bytes) -> int:
+def bpf(command: int, attributes: bytes) -> int:
+    """The system call itself."""
     buffer = ctypes.create_string_buffer(attributes, max(len(attributes), 128))
     return kernel.syscall("bpf", command, ctypes.addressof(buffer), len(buffer))
 
@@ -39,7 +45,7 @@ def lift_memory_limit() -> None:
 def create_map(name: str, value: int, entries: int) -> int:
     """An array map that can be mapped into memory; returns its descriptor."""
     attributes = struct.pack("=7I16s", _ARRAY, 4, value, entries, _MMAPABLE, 0, 0, name.encode())
-    return _bpf(_MAP_CREATE, attributes)
+    return bpf(_MAP_CREATE, attributes)
 
 
 def map_memory(handle: int, length: int) -> mmap.mmap:
@@ -68,19 +74,22 @@ def load_program(code: bytes) -> int:
         )
 
     try:
-        return _bpf(_PROG_LOAD, attributes(0, 0))
+        return bpf(_PROG_LOAD, attributes(0, 0))
     except OSError as refused:
         if refused.errno not in (errno.EACCES, errno.EINVAL, errno.E2BIG):
             raise
         log = ctypes.create_string_buffer(1 << 20)
         with contextlib.suppress(OSError):
-            os.close(_bpf(_PROG_LOAD, attributes(ctypes.addressof(log), len(log))))
+            os.close(bpf(_PROG_LOAD, attributes(ctypes.addressof(log), len(log))))
         told = log.value.decode(errors="replace").strip()[-400:]
         raise OSError(refused.errno, f"{refused.strerror} {told}") from None
 
 
 def attach(program: int, tracepoint: int) -> int:
-    """Run the program at each hit of the tracepoint on every CPU, while the result stays open."""
+    """Run the program at each hit of the tracepoint on every CPU, while the result stays open.
+
+    Since Linux 5.15 the result is a link, which can be pinned.
+    """
     online = Path("/sys/devices/system/cpu/online").read_text()
     cpu = int(re.match(r"\d+", online)[0])  # type: ignore[index]
     attributes = ctypes.create_string_buffer(struct.pack("=2I6Q", 2, 64, tracepoint, 1, 0, 0, 0, 0))
@@ -88,18 +97,31 @@ def attach(program: int, tracepoint: int) -> int:
         "perf_event_open", ctypes.addressof(attributes), -1, cpu, -1, 8
     )  # 8: close on exec
     try:
-        kernel.ioctl(handle, _SET_BPF, program)
+        link = _link(program, handle)
+        if link < 0:
+            kernel.ioctl(handle, _SET_BPF, program)
         kernel.ioctl(handle, _ENABLE, 0)
     except OSError:
         os.close(handle)
         raise
-    return handle
+    if link < 0:
+        return handle
+    os.close(handle)  # the link holds the event
+    return link
+
+
+def _link(program: int, event: int) -> int:
+    """A link between them, or -1 where the kernel knows none of this kind."""
+    try:
+        return bpf(_LINK_CREATE, struct.pack("=4I", program, event, _PERF_EVENT, 0))
+    except OSError:
+        return -1
 
 
 def recursion_misses(program: int) -> int:
     """How often the kernel left the program out; 0 where it doesn't count that."""
     info = ctypes.create_string_buffer(216)
-    _bpf(_INFO_BY_FD, struct.pack("=2IQ", program, len(info), ctypes.addressof(info)))
+    bpf(_INFO_BY_FD, struct.pack("=2IQ", program, len(info), ctypes.addressof(info)))
     return int(struct.unpack_from("=Q", info, _RECURSION_MISSES)[0])
 
 

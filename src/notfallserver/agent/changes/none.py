@@ -15,3 +15,6 @@ class Unknown(Changes):
 
     def take(self) -> Marks:
         return []
+
+    def pending(self) -> Marks:
+        return []

@@ -4,77 +4,121 @@ It hears every write of every kind (files, swap, `dd` to the device), because it
 is queued (``block_bio_queue``) and, for drivers with request queues, where it is issued
 (``block_rq_issue``); one of both would do for most disks, together they also cover drivers that
 know only one of them and volumes that pass I/O on in place. It needs no module and no compiler.
-It works as long as the object lives.
 
-Two halves: the program marks one of them while the other one is read and cleared, so that no
-mark is lost.
+Two halves: the program marks one of them while the other one rests, is read and cleared, so that
+no mark is lost. The map ``pending`` gathers what was told until a version holds it. All three lie
+in kernel memory, so where they are pinned an agent that is killed loses nothing. Invariant, at
+every instruction: a block written since the last :meth:`Tracker.forget` (and before it, since the
+last :meth:`Tracker.take`) is marked in ``pending`` or in one of the halves. For that a half is
+cleared only after ``pending`` has its marks and no program can still add to it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import mmap
 import os
 import struct
 import time
-from typing import Dict, List, Sequence
+from typing import Dict, List, Optional, Sequence
 
 from notfallserver.agent import kernel
 from notfallserver.agent.changes import bpf
 from notfallserver.agent.changes.assembler import (
     COARSE,
     MAPS,
+    OVERFLOW,
     VALUE,
     Fields,
     assemble,
     entries_of,
+    halves_of,
 )
 from notfallserver.agent.changes.base import Changes, Marks, Watched, merge
+from notfallserver.agent.changes.pins import numbers_of
 
 TRACEPOINTS = ("block_bio_queue", "block_rq_issue")
+PARTS = (
+    *MAPS,
+    "pending",
+    *(f"{what}_{one}" for one in TRACEPOINTS for what in ("program", "link")),
+)
+"""Names of all that makes a tracker."""
+_CONTROL = 16
 _GRACE = 0.05
+_PIECE = 1 << 20  # bytes of a map that are gathered at a time
 
 
 class Tracker(Changes):
-    """Raises :class:`OSError` when the kernel offers no tracking."""
+    """A new one, or the one that ``parts`` (descriptors by name, taken over) make up.
+
+    Raises :class:`OSError` when the kernel offers no tracking.
+    """
 
     knows = True
 
-    def __init__(self, watched: Sequence[Watched]) -> None:
-        if not kernel.has_syscalls():
-            raise OSError("the processor is not known")
+    def __init__(self, watched: Sequence[Watched], parts: Optional[Dict[str, int]] = None) -> None:
+        self.parts: Dict[str, int] = dict(parts or {})
         self._watched = list(watched)
         self._entries = entries_of(watched)
-        total = sum(self._entries)
-        self._half = {"marks": total, "coarse": total // COARSE + 1}
-        self._handles: List[int] = []
-        self._programs: List[int] = []
+        self._half = halves_of(watched)
         self._memory: Dict[str, mmap.mmap] = {}
-        self._active = 0
         self._settled: Marks = []
         try:
-            self._start()
+            if not kernel.has_syscalls():
+                raise OSError("the processor is not known")
+            self._fields: Dict[str, Dict[str, int]] = {}
+            with bpf.tracefs() as root:
+                for one in TRACEPOINTS:
+                    self._fields[one] = bpf.read_format(root / "events" / "block" / one)
+            if parts is None:
+                self._start()
+            for name, length in self._lengths().items():
+                self._memory[name] = bpf.map_memory(self.parts[name], length)
         except BaseException:
             self.close()
             raise
 
+    def _lengths(self) -> Dict[str, int]:
+        """Of each map, in bytes."""
+        halves = {name: 2 * entries * VALUE for name, entries in self._half.items()}
+        return {**halves, "pending": sum(self._entries) * VALUE, "control": _CONTROL}
+
+    def _code(self, tracepoint: str, maps: Dict[str, int]) -> bytes:
+        found = self._fields[tracepoint]
+        fields = Fields(found["dev"], found["sector"], found["nr_sector"], found["rwbs"])
+        return assemble(fields, self._watched, maps)
+
     def _start(self) -> None:
         bpf.lift_memory_limit()
-        maps: Dict[str, int] = {}
-        for name in MAPS:
-            entries = 2 * self._half[name] if name in self._half else 1
-            value = VALUE if name in self._half else 16
-            maps[name] = bpf.create_map(f"notfall_{name}", value, entries)
-            self._handles.append(maps[name])
-            self._memory[name] = bpf.map_memory(maps[name], value * entries)
-        with bpf.tracefs() as root:
-            formats = [bpf.read_format(root / "events" / "block" / one) for one in TRACEPOINTS]
-        for found in formats:
-            fields = Fields(found["dev"], found["sector"], found["nr_sector"], found["rwbs"])
-            program = bpf.load_program(assemble(fields, self._watched, maps))
-            self._handles.append(program)
-            self._programs.append(program)
-            self._handles.append(bpf.attach(program, found["id"]))
+        for name, length in self._lengths().items():
+            value = min(length, VALUE)
+            self.parts[name] = bpf.create_map(f"notfall_{name}", value, length // value)
+        for one in TRACEPOINTS:
+            program = bpf.load_program(self._code(one, self.parts))
+            self.parts[f"program_{one}"] = program
+            self.parts[f"link_{one}"] = bpf.attach(program, self._fields[one]["id"])
+
+    def identity(self) -> str:
+        """Equal only for the same objects in the kernel and programs of the same text.
+
+        Raises :class:`OSError` where the kernel has no links, so that nothing can be pinned.
+        """
+        text = b"".join(self._code(one, dict.fromkeys(MAPS, 0)) for one in TRACEPOINTS)
+        digest = hashlib.blake2b(text, digest_size=16).hexdigest()
+        return ":".join([digest, *(str(number) for number in numbers_of(self.parts))])
+
+    def is_called(self, identity: str) -> bool:
+        """Whether this is its :meth:`identity`."""
+        try:
+            return self.identity() == identity
+        except OSError:
+            return False
+
+    @property
+    def _active(self) -> int:
+        return self._memory["control"][0]
 
     def settle(self) -> None:
         """Read once more the half that rests (late marks) and clear it for the next turn."""
@@ -83,6 +127,7 @@ class Tracker(Changes):
         _wait_for_programs()
         resting = 1 - self._active
         self._settled = self._read(resting)
+        self._gather(self._settled)
         for name, half in self._half.items():
             kernel.fill_zero(self._memory[name], resting * half * VALUE, half * VALUE)
 
@@ -90,22 +135,40 @@ class Tracker(Changes):
         self.settle()
         earlier, self._settled = self._settled, []
         finished = self._active
-        self._active = 1 - finished
-        struct.pack_into(
-            "=2I",
-            self._memory["control"],
-            0,
-            *(self._active * self._half[name] for name in ("marks", "coarse")),
-        )
+        self._memory["control"][0] = 1 - finished
         return [merge(one, other) for one, other in zip(earlier, self._read(finished))]
+
+    def pending(self) -> Marks:
+        """What was gathered, and the half that rests: it was told, but is not gathered yet."""
+        resting = self._read(1 - self._active)
+        gathered = self._memory["pending"]
+        return [
+            merge(marks, gathered[base : base + len(marks)])
+            for marks, base in zip(resting, self._bases())
+        ]
+
+    def forget(self) -> None:
+        kernel.fill_zero(self._memory["pending"], 0, len(self._memory["pending"]))
+
+    def _gather(self, told: Marks) -> None:
+        gathered = self._memory["pending"]
+        for marks, base in zip(told, self._bases()):
+            for start in range(0, len(marks), _PIECE):
+                piece = marks[start : start + _PIECE]
+                if piece.find(1) >= 0:
+                    at = base + start
+                    gathered[at : at + len(piece)] = merge(piece, gathered[at : at + len(piece)])
+
+    def _bases(self) -> List[int]:
+        """Where each disk begins in a half of marks, and in pending; bytes."""
+        return [sum(self._entries[:place]) * VALUE for place in range(len(self._entries))]
 
     def _read(self, half: int) -> Marks:
         fine, coarse = self._memory["marks"], self._memory["coarse"]
         start = half * self._half["marks"] * VALUE
         rough_start = half * self._half["coarse"] * VALUE
         marks: Marks = []
-        base = 0
-        for one, entries in zip(self._watched, self._entries):
+        for one, base in zip(self._watched, self._bases()):
             mine = fine[start + base : start + base + one.blocks]
             first = rough_start + base // COARSE
             rough = coarse[first : first + (one.blocks + COARSE - 1) // COARSE]
@@ -113,13 +176,12 @@ class Tracker(Changes):
                 wide = b"".join(bytes((mark,)) * COARSE for mark in rough)
                 mine = merge(mine, wide[: one.blocks])
             marks.append(mine)
-            base += entries * VALUE
         return marks
 
     def broken(self) -> str:
-        if struct.unpack_from("=I", self._memory["control"], 8)[0]:
+        if struct.unpack_from("=I", self._memory["control"], OVERFLOW)[0]:
             return "a write lay outside of what the tracker covers"
-        queued, issued = (bpf.recursion_misses(one) for one in self._programs)
+        queued, issued = (bpf.recursion_misses(self.parts[f"program_{one}"]) for one in TRACEPOINTS)
         if queued and (issued or not all(one.queued for one in self._watched)):
             return f"the kernel left the tracker out {queued} times"
         return ""
@@ -129,10 +191,9 @@ class Tracker(Changes):
             with contextlib.suppress(BufferError):
                 memory.close()
         self._memory.clear()
-        for handle in reversed(self._handles):
+        for handle in reversed(list(self.parts.values())):
             os.close(handle)
-        self._handles.clear()
-        self._programs.clear()
+        self.parts.clear()
 
 
 def _wait_for_programs() -> None:
