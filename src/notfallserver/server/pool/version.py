@@ -18,6 +18,8 @@ from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Machine, read_machine
 
 FORMAT = 1
+APPLICATIONS = 200
+"""So many a version tells of at most."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,35 @@ class DiskImage:
 
 
 @dataclass(frozen=True)
+class Application:
+    """An application of the primary: how long it was held, in milliseconds; ``error``: why not."""
+
+    name: str
+    held_ms: float = 0
+    error: str = ""
+
+    def told(self) -> str:
+        """In a few words, for the end of a replication."""
+        return f"{self.name}: {self.error}" if self.error else f"{self.name} stood still"
+
+
+def read_applications(body: Any) -> tuple[Application, ...]:
+    """What an agent tells; bounded, and what isn't understood is an error."""
+    try:
+        found = tuple(
+            Application(str(one["name"])[:200], float(one["held_ms"]), str(one["error"])[:500])
+            for one in body
+        )
+        if len(found) <= APPLICATIONS and all(0 <= one.held_ms < 1e9 for one in found):
+            return found
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise NotfallError(
+        "bad-seal", "The run's applications are not understood.", "Update the agent."
+    )
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a version tells of itself. Times are ISO 8601 in UTC, sizes in bytes."""
 
@@ -38,7 +69,7 @@ class Manifest:
     name: str
     stamp: str
     kind: str  # replication or capture
-    consistency: str  # filesystem or crash
+    consistency: str  # application, filesystem or crash
     base: str
     machine: Machine
     disks: tuple[DiskImage, ...]
@@ -50,6 +81,7 @@ class Manifest:
     bytes_sent: int = 0
     bytes_changed: int = 0
     read_all: bool = True
+    applications: tuple[Application, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self)}
@@ -65,6 +97,7 @@ class Manifest:
             )
         known["machine"] = read_machine(known["machine"])
         known["disks"] = tuple(DiskImage(**one) for one in known["disks"])
+        known["applications"] = read_applications(known.get("applications", []))
         return cls(**known)
 
 
