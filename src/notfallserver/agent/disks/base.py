@@ -31,6 +31,7 @@ class Protected:
     sector: int
     queued: bool  # its driver has request queues
     volumes: Tuple[Volume, ...]
+    sequence: int = 0  # grows when another disk or medium takes this name; 0 before Linux 5.15
 
     @property
     def blocks(self) -> int:

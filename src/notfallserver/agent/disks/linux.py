@@ -96,6 +96,7 @@ def _protected(name: str) -> Protected:
         _number(node / "queue" / "logical_block_size") or _SECTOR,
         (node / "mq").exists(),
         tuple(volumes or [Volume(name, device, 0, 0, size)]),
+        _number(node / "diskseq"),
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import FrozenSet, Iterable, List, Sequence, Set
 
 _SYS = Path("/sys/dev/block")
+_BTRFS = Path("/sys/fs/btrfs")
 
 
 @dataclass(frozen=True)
@@ -70,28 +71,37 @@ def open_mount(mount: Mount) -> int:
     return -1
 
 
-def disks_below(device: int, protected: FrozenSet[int], depth: int = 0) -> Set[int]:
+def disks_below(device: int, protected: FrozenSet[int]) -> Set[int]:
     """The protected whole disks on which a block device lives."""
+    return leaves(device, protected) & protected
+
+
+def leaves(device: int, protected: FrozenSet[int], depth: int = 0) -> Set[int]:
+    """The whole disks on which a block device lives, protected or not."""
     if device in protected:
         return {device}
     node = _SYS / f"{os.major(device)}:{os.minor(device)}"
     if depth > 16 or not node.exists():
         return set()
     if (node / "partition").exists():
-        return disks_below(_number(node.resolve().parent / "dev"), protected, depth + 1)
-    found: Set[int] = set()
-    try:
-        slaves = list((node / "slaves").iterdir())
-    except OSError:
-        slaves = []
-    for one in slaves:
-        found |= disks_below(_number(one / "dev"), protected, depth + 1)
-    backing = node / "loop" / "backing_file"
-    try:
-        below = Path(backing.read_text().rstrip("\n")).stat().st_dev
-    except OSError:
-        return found
-    return found | disks_below(below, protected, depth + 1)
+        return leaves(_number(node.resolve().parent / "dev"), protected, depth + 1)
+    below = [_number(one / "dev") for one in node.glob("slaves/*")]
+    with contextlib.suppress(OSError):
+        backing = (node / "loop" / "backing_file").read_text().rstrip("\n")
+        below.append(Path(backing).stat().st_dev)
+    if not below:
+        return {device}
+    return {leaf for one in below for leaf in leaves(one, protected, depth + 1)}
+
+
+def members(mount: Mount) -> Set[int]:
+    """The devices of a filesystem; only Btrfs may have several."""
+    if mount.kind == "btrfs":
+        for group in _BTRFS.glob("*/devices"):
+            found = {_number(one / "dev") for one in group.iterdir()}
+            if mount.device in found:
+                return found
+    return {mount.device}
 
 
 def _number(node: Path) -> int:

@@ -1,7 +1,8 @@
 """Which blocks of the protected disks are in use.
 
-Free is only what a mounted filesystem itself calls free (ext4, XFS, FAT) and swap space behind its
-header. Everything else is used: partition tables, gaps, boot areas, unknown or unmounted content.
+Free is only what a mounted filesystem itself calls free (ext4, XFS, Btrfs, FAT) and swap space
+behind its header. Everything else is used: partition tables, gaps, boot areas, unknown or unmounted
+content.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence
 
-from notfallserver.agent.disks import fat, fsmap
+from notfallserver.agent.disks import btrfs, fat, fsmap
 from notfallserver.agent.disks.base import Protected, Volume
 from notfallserver.agent.disks.direct import DirectDisk
 from notfallserver.agent.disks.mounts import Mount, open_mount
@@ -27,7 +28,7 @@ class Source:
 
     disk: int
     volume: Volume
-    kind: str  # "mounted", "fat" or "swap"
+    kind: str  # "mounted", "btrfs", "fat" or "swap"
     handle: int = -1
 
 
@@ -58,7 +59,8 @@ class Census:
         for one in mounts:
             handle = open_mount(one)
             if handle >= 0:
-                return Source(index, volume, "mounted", handle)
+                kind = "btrfs" if one.kind == "btrfs" else "mounted"
+                return Source(index, volume, kind, handle)
         return None
 
     def _swap(self, index: int, volume: Volume) -> Optional[Source]:
@@ -82,6 +84,8 @@ class Census:
         volume = source.volume
         if source.kind == "mounted":
             return fsmap.free_extents(source.handle, volume.device)
+        if source.kind == "btrfs":
+            return btrfs.free_extents(source.handle, volume.size)
         if source.kind == "swap":
             return [(BLOCK, volume.size - BLOCK)]
         disk = self._disks[source.disk]

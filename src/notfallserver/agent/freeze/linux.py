@@ -2,8 +2,8 @@
 
 Inner mounts first, thawed in reverse. Everything is opened and started before; between the first
 freeze and the last thaw nothing is opened, logged, imported or started, because each of these
-may write to a frozen filesystem and wait for ever. ``NOTE`` (in tmpfs) tells a later start what a
-killed agent may have left frozen.
+may write to a frozen filesystem and wait for ever. A note (in memory, see ``place.py``) tells a
+later start what a killed agent may have left frozen.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from notfallserver.agent.freeze.watchdog import Watchdog
 from notfallserver.agent.stop import Stop
 from notfallserver.wire.errors import NotfallError
 
-STATE = Path("/run/notfall-agent")
-NOTE = STATE / "frozen"
 QUIET = ("vfat", "msdos")
 """Can't be frozen, but change so seldom that written out they count as still."""
 _CANNOT = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.ENOSYS)
@@ -38,6 +36,7 @@ class Held:
     frozen_at: str = ""
     began: float = 0.0
     milliseconds: float = 0.0
+    still_at: float = 0.0  # when the last filesystem froze, by the monotonic clock
     loose: List[str] = field(default_factory=list)  # mounts that could not be held still
 
     @property
@@ -54,8 +53,11 @@ class _Open:
 class Freezer:
     """Made before the freeze; used as a context manager that closes what it opened."""
 
-    def __init__(self, groups: Sequence[Sequence[Mount]], deadline: float, stop: Stop) -> None:
+    def __init__(
+        self, groups: Sequence[Sequence[Mount]], deadline: float, stop: Stop, note: Path
+    ) -> None:
         self._stop = stop
+        self._note = note
         self._cleanup = ExitStack()
         self._open: List[_Open] = []
         self._hidden: List[str] = []
@@ -95,8 +97,8 @@ class Freezer:
         held = Held(loose=list(self._hidden))
         frozen: List[_Open] = []
         lost: List[str] = []
-        STATE.mkdir(mode=0o700, parents=True, exist_ok=True)
-        NOTE.write_text("\n".join(one.mount.place for one in self._open))
+        self._note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._note.write_text("\n".join(one.mount.place for one in self._open))
         with suppress(OSError):
             kernel.lock_memory()
         collecting = gc.isenabled()
@@ -108,6 +110,7 @@ class Freezer:
                 try:
                     for one in self._open:
                         self._freeze(one, frozen, held)
+                    held.still_at = time.monotonic()
                     held.frozen_at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
                     yield held
                 finally:
@@ -119,7 +122,7 @@ class Freezer:
                 gc.enable()
             with suppress(OSError):
                 kernel.unlock_memory()
-            NOTE.unlink(missing_ok=True)
+            self._note.unlink(missing_ok=True)
         if lost:
             raise NotfallError(
                 "freeze-lost",
@@ -177,10 +180,10 @@ def _thaw(frozen: Sequence[_Open]) -> List[str]:
     return lost
 
 
-def thaw_leftovers() -> List[str]:
+def thaw_leftovers(note: Path) -> List[str]:
     """Thaw what a killed agent left frozen; returns the mount points that were."""
     try:
-        places = NOTE.read_text().splitlines()
+        places = note.read_text().splitlines()
     except OSError:
         return []
     thawed = []
@@ -196,5 +199,5 @@ def thaw_leftovers() -> List[str]:
             pass  # it was not frozen
         finally:
             os.close(handle)
-    NOTE.unlink(missing_ok=True)
+    note.unlink(missing_ok=True)
     return thawed

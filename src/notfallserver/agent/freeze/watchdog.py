@@ -12,14 +12,13 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 from typing import List, Sequence
 
-import notfallserver
 from notfallserver.agent import kernel
+from notfallserver.agent.commands import this_program
 from notfallserver.wire.errors import NotfallError
 
 READY_SECONDS = 20.0
@@ -29,16 +28,10 @@ class Watchdog:
     """The agent's side: started before a freeze, ended after it."""
 
     def __init__(self, handles: Sequence[int], deadline: float) -> None:
-        # The package's root works as a path whether it is a directory or a zip archive.
-        root = str(Path(notfallserver.__file__).parent.parent)
-        code = (
-            f"import sys; sys.path.insert(0, {root!r}); sys.dont_write_bytecode = True; "
-            "from notfallserver.agent.freeze.watchdog import main; main(sys.argv[1:])"
-        )
         their_orders, self._orders = os.pipe()
         self._answers, their_answers = os.pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-S", "-c", code, str(deadline), *(str(one) for one in handles)],
+            this_program("freeze.watchdog", [str(deadline), *(str(one) for one in handles)]),
             stdin=their_orders,
             stdout=their_answers,
             pass_fds=list(handles),
