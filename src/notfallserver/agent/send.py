@@ -10,16 +10,40 @@ from __future__ import annotations
 import mmap
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Callable, List, Optional, Sequence, Tuple
 
 from notfallserver.agent.crew import Crew
 from notfallserver.agent.disks.direct import DirectDisk
 from notfallserver.agent.line import Line
+from notfallserver.agent.pace import Pace
 from notfallserver.agent.packing import Packing
-from notfallserver.wire.blocks import BLOCK, HASH, HOLE, Buffer, Run, hash_block
+from notfallserver.wire.blocks import (
+    BLOCK,
+    HASH,
+    HOLE,
+    UNKNOWN,
+    Buffer,
+    Run,
+    hash_block,
+    is_zero,
+)
+from notfallserver.wire.client import Throttle
 from notfallserver.wire.errors import NotfallError
-from notfallserver.wire.frames import BATCH_BLOCKS, Offer, blocks_parts, write_holes, write_offer
+from notfallserver.wire.frames import (
+    BATCH_BLOCKS,
+    PLAIN,
+    Offer,
+    blocks_parts,
+    pack,
+    write_holes,
+    write_offer,
+)
+
+_LAST_TASK_S = 20.0
+TELLING = 1 << 17
+"""Bytes of a request that say something about the line, and not only about its delay."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +65,21 @@ def read_runs(disk: DirectDisk, runs: Sequence[Run], view: memoryview) -> int:
     return at
 
 
-def hash_runs(runs: Sequence[Run], view: memoryview) -> Offer:
+def hash_runs(
+    runs: Sequence[Run], view: memoryview, digest: Callable[[Buffer], bytes] = hash_block
+) -> Offer:
     """Number and hash of each block; ``view`` holds them one after another."""
     entries: Offer = []
     at = 0
     for first, count in runs:
         for number in range(first, first + count):
-            entries.append((number, hash_block(view[at : at + BLOCK])))
+            entries.append((number, digest(view[at : at + BLOCK])))
             at += BLOCK
     return entries
+
+
+def _only_zero(data: Buffer) -> bytes:
+    return HOLE if is_zero(data) else UNKNOWN
 
 
 class Sender:
@@ -58,22 +88,24 @@ class Sender:
     def __init__(
         self,
         crew: Crew,
-        connect: Callable[[], Line],
+        connect: Callable[[Throttle], Line],
         disks: Sequence[DirectDisk],
         run_path: str,
-        codec: int,
+        packing: Packing,
+        pace: Pace,
     ) -> None:
         self.read = self.sent = self.done = 0
         self.hashes: List[bytearray] = []
         """Where each hash is noted, if anywhere: per disk, 16 bytes per block."""
         self.unasked = False
-        """Send without offering first: the server has nothing yet."""
+        """Send without offering first: the server has nothing yet, and hashes what comes."""
         self._crew = crew
         self._disks = list(disks)
         self._path = run_path
-        self._packing = Packing(codec)
+        self._packing = packing
+        self._pace = pace
         self._lock = threading.Lock()
-        self._lines = [connect() for _ in range(crew.size)]
+        self._lines = [connect(pace.pieces) for _ in range(crew.size)]
         self._buffers = [mmap.mmap(-1, BATCH_BLOCKS * BLOCK) for _ in range(crew.size)]
 
     def note_hashes(self) -> None:
@@ -95,8 +127,12 @@ class Sender:
 
     def _send(self, number: int, batch: Batch) -> None:
         line = self._lines[number]
+        if batch.data is None:
+            self._pace.before_reading(sum(count for _, count in batch.runs) * BLOCK)
         view = self.load(number, batch)
-        entries = hash_runs(batch.runs, view)
+        # What is sent unasked, and not compared later, need not be hashed on both sides.
+        alone = self.unasked and not self.hashes
+        entries = hash_runs(batch.runs, view, _only_zero if alone else hash_block)
         if self.hashes:
             noted = self.hashes[batch.disk]
             for block, digest in entries:
@@ -107,15 +143,23 @@ class Sender:
             wanted = [place for place in wanted if bitmap[place >> 3] & (0x80 >> (place & 7))]
         if wanted:
             chosen, payload = choose(entries, view, wanted)
-            codec = self._packing.choose(len(payload))
-            began = time.monotonic()
-            parts = blocks_parts(batch.disk, chosen, payload, codec)
-            line.send(f"{self._path}/blocks", parts)
-            self._packing.measured(codec, len(payload), time.monotonic() - began)
-            with self._lock:
-                self.sent += sum(len(part) for part in parts)
+            self._send_blocks(line, batch.disk, chosen, payload)
         with self._lock:
             self.done += len(view)
+
+    def _send_blocks(self, line: Line, disk: int, entries: Offer, payload: Buffer) -> None:
+        codec, level = self._packing.choose(payload)
+        began = time.monotonic()
+        used, packed = pack(codec, payload, level)
+        packed_at = time.monotonic()
+        parts = blocks_parts(disk, entries, len(payload), used, packed)
+        with self._pace.gauge.sending() if len(packed) >= TELLING else nullcontext():
+            line.send(f"{self._path}/blocks", parts)
+        self._packing.measured(
+            codec != PLAIN, len(payload), packed_at - began, time.monotonic() - packed_at
+        )
+        with self._lock:
+            self.sent += sum(len(part) for part in parts)
 
     def _offer(self, line: Line, disk: int, entries: Offer) -> bytes:
         """Which of these blocks the server wants, as a bitmap."""
@@ -133,6 +177,7 @@ class Sender:
             self._lines[0].send(f"{self._path}/holes", frame)
 
     def close(self) -> None:
+        self._crew.rest(_LAST_TASK_S)  # or a connection would be closed while it is in use
         for line in self._lines:
             line.close()
         self._buffers.clear()

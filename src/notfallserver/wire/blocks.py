@@ -13,6 +13,8 @@ from typing import Iterable, Iterator, List, Tuple, Union
 BLOCK = 65536
 HASH = 16
 HOLE = bytes(HASH)
+UNKNOWN = b"\xff" * HASH
+"""In an index: being written, or never looked at. In a frame of contents: hash it yourself."""
 
 _ZERO = bytes(BLOCK)
 
@@ -20,9 +22,15 @@ Buffer = Union[bytes, bytearray, memoryview]
 Run = Tuple[int, int]  # first block, number of blocks
 
 
+def is_zero(data: Buffer) -> bool:
+    """Whether a block holds nothing but zeros."""
+    # Its first byte tells for most blocks; bytes compare far faster than views.
+    return not data[0] and bytes(data) == _ZERO[: len(data)]
+
+
 def hash_block(data: Buffer) -> bytes:
     """The 16-byte hash of one block's content; :data:`HOLE` where it is all zero."""
-    if not data[0] and bytes(data) == _ZERO[: len(data)]:  # bytes compare far faster than views
+    if is_zero(data):
         return HOLE
     return blake2b(data, digest_size=HASH).digest()
 

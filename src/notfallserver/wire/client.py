@@ -11,7 +11,7 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple, Union
 from urllib.parse import urlsplit
 
 from notfallserver.wire.blocks import Buffer
@@ -19,9 +19,22 @@ from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.frames import FRAME_LIMIT
 
 Body = List[Buffer]
+Throttle = Callable[[Body], Iterable[Buffer]]
+"""Gives the parts of a body piece by piece, each when it may be sent."""
 
 JSON_LIMIT = 16 << 20
 """Longest JSON answer that is read, in bytes."""
+
+
+def in_pieces(body: Body, most: int = 1 << 18) -> Iterable[Buffer]:
+    """The same in pieces of at most ``most`` bytes.
+
+    The timeout holds for each piece: a frame of 4 MiB in one piece would need a line of half a
+    megabit a second and more to arrive within it.
+    """
+    for part in body:
+        for start in range(0, len(part), most):
+            yield memoryview(part)[start : start + most]
 
 
 def tls_context(ca_pem: str, cert_file: str = "", key_file: str = "") -> ssl.SSLContext:
@@ -43,7 +56,12 @@ class Client:
     """One connection to one server; ``url`` is ``https://host:port``."""
 
     def __init__(
-        self, url: str, context: ssl.SSLContext, bearer: str = "", timeout: float = 60
+        self,
+        url: str,
+        context: ssl.SSLContext,
+        bearer: str = "",
+        timeout: float = 60,
+        throttle: Optional[Throttle] = None,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme != "https" or not parts.hostname:
@@ -54,6 +72,7 @@ class Client:
         self._context = context
         self._bearer = bearer
         self._timeout = timeout
+        self._throttle: Throttle = throttle or in_pieces
         self._connection: Optional[http.client.HTTPSConnection] = None
 
     def close(self) -> None:
@@ -127,7 +146,7 @@ class Client:
         headers = {"Content-Type": kind, "Content-Length": str(length)}
         if self._bearer:
             headers["Authorization"] = f"Bearer {self._bearer}"
-        self._connection.request(method, path, body, headers)
+        self._connection.request(method, path, self._throttle(body), headers)
         response = self._connection.getresponse()
         answer = response.read(limit + 1)
         if len(answer) > limit:

@@ -29,7 +29,17 @@ try:
 except ImportError:
     _zstd = None
 
-_UNPACK_ERRORS = (zlib.error, MemoryError) + ((_zstd.ZstdError,) if _zstd is not None else ())
+_lzma: Any
+try:
+    import lzma as _lzma
+except ImportError:  # a Python that was built without it
+    _lzma = None
+
+_UNPACK_ERRORS = (
+    (zlib.error, MemoryError)
+    + ((_zstd.ZstdError,) if _zstd is not None else ())
+    + ((_lzma.LZMAError,) if _lzma is not None else ())
+)
 
 HEADER = struct.Struct(">4sHBxII")
 ENTRY = struct.Struct(f">Q{HASH}s")
@@ -45,7 +55,9 @@ HOLE_RUNS = 16384
 FRAME_LIMIT = HEADER.size + BATCH_BLOCKS * (ENTRY.size + BLOCK) + 65536
 """No frame is longer than this, packed or not, in bytes."""
 
-PLAIN, ZLIB, ZSTD = 0, 1, 2
+PLAIN, ZLIB, ZSTD, XZ = 0, 1, 2, 3
+_XZ_MEMORY = 16 << 20
+"""Most that unpacking may take beside its result; the levels in use need 2 MiB."""
 
 Offer = List[Tuple[int, bytes]]
 
@@ -68,7 +80,10 @@ def bad_frame(why: str) -> NotfallError:
 
 
 def best_codec(offered: Sequence[int] = (PLAIN, ZLIB, ZSTD)) -> int:
-    """The best codec that both sides have; ``offered`` is what the other side reads."""
+    """The best codec for any line that both sides have; ``offered`` is what the other side reads.
+
+    xz is not among them: it is so slow that it pays on thin lines only.
+    """
     if _zstd is not None and ZSTD in offered:
         return ZSTD
     return ZLIB if ZLIB in offered else PLAIN
@@ -76,14 +91,20 @@ def best_codec(offered: Sequence[int] = (PLAIN, ZLIB, ZSTD)) -> int:
 
 def readable_codecs() -> List[int]:
     """The codecs this side can unpack."""
-    return [PLAIN, ZLIB] + ([ZSTD] if _zstd is not None else [])
+    found = [PLAIN, ZLIB]
+    return found + [one for one, there in ((ZSTD, _zstd), (XZ, _lzma)) if there is not None]
 
 
-def _pack(codec: int, payload: Buffer) -> Tuple[int, Buffer]:
+def pack(codec: int, payload: Buffer, level: int = 1) -> Tuple[int, Buffer]:
+    """The codec used and the packed content; plain where packing gains nothing."""
+    packed: bytes
     if codec == ZSTD and _zstd is not None:
-        packed: bytes = _zstd.ZstdCompressor(level=1).compress(payload)
+        packed = _zstd.ZstdCompressor(level=level).compress(payload)
     elif codec == ZLIB:
-        packed = zlib.compress(payload, 1)
+        packed = zlib.compress(payload, level)
+    elif codec == XZ and _lzma is not None:
+        # Without xz's own checksum: each block is checked against its hash.
+        packed = _lzma.compress(payload, _lzma.FORMAT_XZ, _lzma.CHECK_NONE, level)
     else:
         return PLAIN, payload
     if len(packed) >= len(payload):
@@ -103,6 +124,9 @@ def _unpack(codec: int, packed: Buffer, length: int) -> Buffer:
             plain = _zstd.ZstdDecompressor().decompress(
                 bytes(packed), max_output_size=length, allow_extra_data=False
             )
+        elif codec == XZ and _lzma is not None:
+            opener = _lzma.LZMADecompressor(_lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+            plain = opener.decompress(packed, length + 1)
         else:
             raise bad_frame(f"codec {codec} is not known here")
     except _UNPACK_ERRORS as error:
@@ -164,15 +188,19 @@ def read_holes(frame: Buffer) -> Tuple[int, List[Run]]:
     return disk, list(RUN.iter_unpack(body))
 
 
-def blocks_parts(disk: int, entries: Offer, payload: Buffer, codec: int) -> List[Buffer]:
-    """A frame of contents in parts, so that a large payload need not be copied."""
-    used, packed = _pack(codec, payload)
-    head = HEADER.pack(b"NFB1", disk, used, len(entries), len(payload))
+def blocks_parts(
+    disk: int, entries: Offer, length: int, codec: int, packed: Buffer
+) -> List[Buffer]:
+    """A frame of contents in parts, so that a large one need not be copied.
+
+    ``length`` is the content's before :func:`pack` gave ``codec`` and ``packed``.
+    """
+    head = HEADER.pack(b"NFB1", disk, codec, len(entries), length)
     return [head + _entries(entries), packed]
 
 
 def write_blocks(disk: int, entries: Offer, payload: Buffer, codec: int) -> bytes:
-    return b"".join(blocks_parts(disk, entries, payload, codec))
+    return b"".join(blocks_parts(disk, entries, len(payload), *pack(codec, payload)))
 
 
 def read_blocks(frame: Buffer, last_block: Optional[int] = None, tail: int = BLOCK) -> BlocksFrame:

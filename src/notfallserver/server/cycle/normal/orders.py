@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+from notfallserver.wire.errors import NotfallError
+
 
 class Orders:
     """By primary the job that waits for a replication. Thread-safe; empty after a restart."""
@@ -12,15 +14,28 @@ class Orders:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._jobs: dict[str, str] = {}
+        self._failed: dict[str, NotfallError] = {}
 
     def give(self, primary: str, job: str) -> None:
         with self._changed:
             self._jobs[primary] = job
+            self._failed.pop(primary, None)
             self._changed.notify_all()
 
     def withdraw(self, primary: str) -> None:
         with self._changed:
             self._jobs.pop(primary, None)
+
+    def failed(self, primary: str, error: NotfallError) -> None:
+        """The agent took the order, but could not even begin."""
+        with self._changed:
+            if primary in self._jobs:
+                self._failed[primary] = error
+
+    def failure(self, primary: str) -> NotfallError | None:
+        """Why the agent did not begin, as far as it told; told once."""
+        with self._changed:
+            return self._failed.pop(primary, None)
 
     def wait(self, primary: str, seconds: float) -> str:
         """The waiting job, or an empty text after ``seconds``."""

@@ -28,9 +28,9 @@ def follow_replication(ctx: JobContext, primary: str, runs: Runs, orders: Orders
     if seen is not None and (seen.over or seen.cancelled):  # the agent may not know yet
         seen = None
     while True:
-        run = _await_run(ctx, primary, runs, orders) if seen is None else seen
-        orders.withdraw(primary)
         try:
+            run = _await_run(ctx, primary, runs, orders) if seen is None else seen
+            orders.withdraw(primary)
             return _follow(ctx, run)
         except NotfallError as error:
             failed += 1
@@ -50,6 +50,8 @@ def _await_run(ctx: JobContext, primary: str, runs: Runs, orders: Orders) -> Run
             run = runs.of_primary(primary)
             if run is not None and run is not before:
                 return run
+            if (failure := orders.failure(primary)) is not None:
+                raise failure
             ctx.sleep(TICK)
     finally:
         orders.withdraw(primary)
@@ -90,6 +92,7 @@ def result_of(version: Version) -> dict[str, Any]:
     return {
         "version": version.stamp,
         "consistency": manifest.consistency,
+        "applications": ", ".join(one.told() for one in manifest.applications),
         "bytes_read": manifest.bytes_read,
         "bytes_sent": manifest.bytes_sent,
         "bytes_changed": manifest.bytes_changed,

@@ -14,10 +14,10 @@ from typing import Any
 
 from notfallserver.server.pool.incoming import Incoming, utc_now
 from notfallserver.server.pool.store import Pool
-from notfallserver.server.pool.version import Manifest, Version
+from notfallserver.server.pool.version import Manifest, Version, read_applications
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Machine, read_machine
-from notfallserver.wire.frames import best_codec, read_holes, read_offer
+from notfallserver.wire.frames import best_codec, read_holes, read_offer, readable_codecs
 
 SILENCE = 180
 """After this many seconds without a request a run is taken for lost."""
@@ -41,7 +41,7 @@ class Run:
     total: int = 0
     cancelled: bool = False
     idle: bool = False  # whether the agent said so when it polled last
-    sealing: bool = False
+    sealing: threading.Lock = field(default_factory=threading.Lock)
     version: Version | None = None
     error: NotfallError | None = None
 
@@ -51,7 +51,7 @@ class Run:
 
     def lost(self) -> bool:
         limit = IDLE_SILENCE if self.idle else SILENCE
-        return not (self.over or self.sealing) and time.monotonic() - self.heard > limit
+        return not (self.over or self.sealing.locked()) and time.monotonic() - self.heard > limit
 
 
 class Runs:
@@ -92,6 +92,7 @@ class Runs:
             # offer everything. "resumed" says that offering pays, because something is here.
             "base": incoming.base if incoming.in_place else "",
             "codec": best_codec(codecs),
+            "codecs": readable_codecs(),
             "resumed": incoming.resumed or bool(incoming.base),
             "disks": len(machine.disks),
         }
@@ -147,7 +148,14 @@ class Runs:
         return run
 
     def seal(self, uuid: str, run_id: str, body: dict[str, Any]) -> Run:
-        """End a run with a new version."""
+        """End a run with a new version; asked again, the answer is the same version."""
+        known = self.of_primary(uuid)
+        if known is None or known.id != run_id:
+            return self._get(uuid, run_id)  # which refuses
+        with known.sealing:  # syncing may take minutes, and the agent ask again meanwhile
+            return known if known.version is not None else self._seal(uuid, run_id, body)
+
+    def _seal(self, uuid: str, run_id: str, body: dict[str, Any]) -> Run:
         run = self._get(uuid, run_id)
         machine = read_machine(body["machine"]) if body.get("machine") else run.machine
         if [one.size for one in machine.disks] != [one.size for one in run.machine.disks]:
@@ -155,8 +163,11 @@ class Runs:
                 "disks-changed", "The disks changed during the run.", "Start it again.", retry=True
             )
         consistency = body.get("consistency")
-        if consistency not in ("filesystem", "crash"):
+        if consistency not in ("application", "filesystem", "crash"):
             raise NotfallError("bad-seal", "The run tells no consistency.", "Update the agent.")
+        applications = read_applications(body.get("applications", []))
+        if consistency == "application" and any(one.error for one in applications):
+            raise NotfallError("bad-seal", "The run contradicts itself.", "Update the agent.")
         counts = run.incoming.counts
         manifest = Manifest(
             primary=uuid,
@@ -175,12 +186,9 @@ class Runs:
             bytes_sent=_whole(body.get("bytes_sent")),
             bytes_changed=counts.received + counts.punched,
             read_all=body.get("read_all") is not False,
+            applications=applications,
         )
-        run.sealing = True  # syncing may take minutes
-        try:
-            run.version = run.incoming.seal(manifest)
-        finally:
-            run.sealing = False
+        run.version = run.incoming.seal(manifest)
         return run
 
     def end(self, uuid: str) -> None:
