@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,11 @@ from uuid import uuid4
 import pytest
 
 from notfallserver.server.pool.incoming import BOOT_ID, utc_now
-from notfallserver.server.pool.index import UNKNOWN, Index
+from notfallserver.server.pool.index import Index
 from notfallserver.server.pool.layout import make_stamp, stamp_time
 from notfallserver.server.pool.store import Pool, PrimaryStore
-from notfallserver.server.pool.version import Manifest, Version, check_version
-from notfallserver.wire.blocks import BLOCK, HOLE, hash_block
+from notfallserver.server.pool.version import Application, Manifest, Version, check_version
+from notfallserver.wire.blocks import BLOCK, HOLE, UNKNOWN, hash_block
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Disk, Machine
 from notfallserver.wire.frames import ZLIB, write_blocks
@@ -69,6 +70,17 @@ def test_version_holds_what_was_sent_and_holes_elsewhere(store: PrimaryStore) ->
     assert version.manifest.disks[0].used == 3
     assert check_version(version) == []
     assert store.newest() == version
+
+
+def test_a_version_remembers_its_applications_and_older_ones_have_none(
+    store: PrimaryStore,
+) -> None:
+    one = Application("mariadb /var/lib/mysql", 12.5, "")
+    known = replace(manifest(store, ""), consistency="application", applications=(one,))
+    body = json.loads(json.dumps(known.to_json()))
+    assert Manifest.from_json(body) == known
+    del body["applications"]
+    assert Manifest.from_json(body).applications == ()
 
 
 def test_damage_is_found(store: PrimaryStore) -> None:

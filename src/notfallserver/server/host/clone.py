@@ -93,13 +93,11 @@ def extents(path: Path) -> list[Extent]:
         return list(_walk(stream.fileno()))
 
 
-def _walk(handle: int) -> Iterator[Extent]:
-    start = 0
-    while True:
+def _walk(handle: int, start: int = 0, end: int = (1 << 64) - 1) -> Iterator[Extent]:
+    """The extents that touch the bytes from ``start`` to ``end``; not cut to them."""
+    while start < end:
         request = array.array("B", bytes(_HEAD.size + _EXTENTS_A_CALL * _EXTENT.size))
-        _HEAD.pack_into(
-            request, 0, start, (1 << 64) - 1 - start, _FIEMAP_SYNC, 0, _EXTENTS_A_CALL, 0
-        )
+        _HEAD.pack_into(request, 0, start, end - start, _FIEMAP_SYNC, 0, _EXTENTS_A_CALL, 0)
         fcntl.ioctl(handle, _FS_IOC_FIEMAP, request, True)
         count = _HEAD.unpack_from(request)[3]
         if not count:
@@ -140,6 +138,42 @@ def marked_runs(marks: bytes | bytearray) -> list[Run]:
         runs.append((at, end - at))
         at = marks.find(1, end)
     return runs
+
+
+def shared_blocks(one: int, other: int, first: int, count: int, size: int) -> bytearray:
+    """For each of ``count`` blocks from ``first`` on: 1 where two open files lie in the same place.
+
+    A hole in both counts as the same place. Where the filesystem tells no places, nothing is.
+    """
+    start, end = first * BLOCK, min((first + count) * BLOCK, size)
+    marks = bytearray(b"\1" * count)
+    try:
+        here, there = list(_walk(one, start, end)), list(_walk(other, start, end))
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL):
+            raise
+        return bytearray(count)
+    for begin, until in _unlike(here, there, end):
+        if until > start:
+            left, right = max(begin, start) // BLOCK - first, (until - 1) // BLOCK - first
+            marks[left : right + 1] = bytes(right + 1 - left)
+    return marks
+
+
+def written_stretches(
+    handle: int, start: int = 0, stop: int = 1 << 62
+) -> Iterator[tuple[int, int]]:
+    """Begin and end, in bytes, of what an open file holds between its holes."""
+    while start < stop:
+        try:
+            begin = os.lseek(handle, start, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # no more data
+                raise
+            return
+        start = os.lseek(handle, begin, os.SEEK_HOLE)
+        if begin < stop:
+            yield begin, min(start, stop)
 
 
 def _unlike(here: list[Extent], there: list[Extent], size: int) -> Iterator[tuple[int, int]]:

@@ -1,12 +1,14 @@
-"""Writing long stretches of a file past the page cache.
+"""Writing and reading long stretches of a file past the page cache.
 
 A replication writes more than the memory holds, and nobody reads it soon: through the cache every
 byte would be copied once more, push out what is useful there, and wait for the fsync at the end.
-Short stretches are better left to the cache, which sorts them before they reach the disk.
+Short stretches are better left to the cache, which sorts them before they reach the disk. And who
+checks what is on the disk must not be shown what the cache remembers of it.
 """
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import queue
@@ -62,3 +64,67 @@ class DirectFile:
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
+
+
+class DirectReader:
+    """A file open for reading what is on the disk; where that can't be, the cache is dropped first.
+
+    Not thread-safe: what :meth:`read` returns is good until the next call.
+    """
+
+    MOST = _LENGTH
+    """So many bytes can be read at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._direct = os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+        except OSError:
+            self._direct = -1
+        self._buffer = mmap.mmap(-1, _LENGTH)
+
+    def read(self, offset: int, length: int) -> memoryview:
+        """Up to ``length`` bytes from ``offset`` (a multiple of 4096); fewer at the file's end."""
+        if self._direct >= 0:
+            try:
+                return self._read(self._direct, offset, length)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                os.close(self._direct)
+                self._direct = -1
+        os.posix_fadvise(self.handle, offset, length, os.POSIX_FADV_DONTNEED)
+        try:
+            return self._read(self.handle, offset, length)
+        finally:
+            os.posix_fadvise(self.handle, offset, length, os.POSIX_FADV_DONTNEED)
+
+    def _read(self, handle: int, offset: int, length: int) -> memoryview:
+        whole = memoryview(self._buffer)[: -(-length // _ALIGN) * _ALIGN]
+        done = 0
+        while done < length:
+            got = os.preadv(handle, [whole[done:]], offset + done)
+            done += got
+            if not got or done % _ALIGN:  # only the file's end is not aligned
+                break
+        return whole[: min(done, length)]
+
+    def close(self) -> None:
+        os.close(self.handle)
+        if self._direct >= 0:
+            os.close(self._direct)
+
+    def __enter__(self) -> DirectReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def forget_cached(path: Path) -> None:
+    """Drop what the page cache holds of a file, so that the next reading asks the disk."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(handle)

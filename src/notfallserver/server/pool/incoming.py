@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -29,10 +29,18 @@ from notfallserver.server.host.files import (
     sync_path,
 )
 from notfallserver.server.pool import layout
-from notfallserver.server.pool.index import UNKNOWN, Index, fit_index, hash_index, make_index
+from notfallserver.server.pool.index import Index, fit_index, hash_index, make_index
 from notfallserver.server.pool.match import match_disks
 from notfallserver.server.pool.version import DiskImage, Manifest, Version, read_version
-from notfallserver.wire.blocks import BLOCK, HOLE, Buffer, Run, block_length, hash_block
+from notfallserver.wire.blocks import (
+    BLOCK,
+    HOLE,
+    UNKNOWN,
+    Buffer,
+    Run,
+    block_length,
+    hash_block,
+)
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Disk
 from notfallserver.wire.frames import Offer, bad_frame, read_blocks
@@ -123,6 +131,7 @@ class Incoming:
         self.resumed = False
         self.in_place = record["sources"] == list(range(len(record["sizes"])))
         """Whether each disk is where it was in the base: only then may a block go unmentioned."""
+        self.in_place &= not record.get("distrusted")
         self._paths = paths
         self._record = record
         self._lock = threading.Lock()
@@ -168,6 +177,26 @@ class Incoming:
         replace_json(unfinished / layout.RUN, record)
         rename_durably(unfinished, paths.incoming)
         return cls(paths, record)
+
+    def distrust(self, base: Version, damage: Mapping[int, Sequence[Run]]) -> None:
+        """Want the blocks again that are damaged in the base; ``damage`` is by its disks.
+
+        From now on a block may not go unmentioned: a tracked agent would not offer these.
+        """
+        marked = False
+        for disk, source in zip(self._disks, self._record["sources"], strict=True):
+            if source is None or not damage.get(source):
+                continue
+            with Index(base.idx(source)) as before:
+                for first, count in damage[source]:
+                    for number in range(first, min(first + count, before.blocks, disk.idx.blocks)):
+                        if disk.idx[number] == before[number]:
+                            disk.idx[number] = UNKNOWN
+                            marked = True
+        if marked:
+            self.in_place = False
+            self._record["distrusted"] = True
+            replace_json(self._paths.incoming / layout.RUN, self._record)
 
     @staticmethod
     def _find(paths: layout.PrimaryPaths) -> dict[str, Any] | None:
@@ -221,20 +250,26 @@ class Incoming:
         return bytes(wanted)
 
     def receive(self, frame: bytes) -> None:
-        """Check the contents of a frame against their hashes, then store them."""
+        """Check the contents of a frame against their hashes, then store them.
+
+        A block whose hash is UNKNOWN is hashed here: TLS has protected it on its way.
+        """
         index = int.from_bytes(frame[4:6], "big")
         disk = self._disk(index)
         last = disk.idx.blocks - 1
         blocks = read_blocks(frame, last, block_length(last, disk.size))
         view = memoryview(blocks.payload)
+        entries: Offer = []
         at = 0
         for number, digest in blocks.entries:
             length = block_length(disk.check(number), disk.size)
-            if hash_block(view[at : at + length]) != digest or digest == HOLE:
+            found = hash_block(view[at : at + length])
+            if digest not in (found, UNKNOWN) or found == HOLE:
                 raise bad_frame(f"block {number} of disk {index} does not match its hash")
+            entries.append((number, found))
             at += length
         with pool_may_be_full():
-            disk.store(blocks.entries, blocks.payload)
+            disk.store(entries, blocks.payload)
         with self._lock:
             self.counts = replace(self.counts, received=self.counts.received + at)
 

@@ -14,9 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
 
-from notfallserver.wire.blocks import HASH, HOLE, block_count
-
-UNKNOWN = b"\xff" * HASH
+from notfallserver.wire.blocks import HASH, HOLE, UNKNOWN, block_count
 
 
 def make_index(path: Path, size: int) -> None:
@@ -43,13 +41,13 @@ class Index:
     """An open index; use as a context manager. Writable when ``write`` is given."""
 
     def __init__(self, path: Path, write: bool = False) -> None:
-        self._handle = os.open(path, os.O_RDWR if write else os.O_RDONLY)
+        self.handle = os.open(path, os.O_RDWR if write else os.O_RDONLY)
         try:
             self._map = mmap.mmap(
-                self._handle, 0, access=mmap.ACCESS_WRITE if write else mmap.ACCESS_READ
+                self.handle, 0, access=mmap.ACCESS_WRITE if write else mmap.ACCESS_READ
             )
         except BaseException:
-            os.close(self._handle)
+            os.close(self.handle)
             raise
         self.blocks = len(self._map) // HASH
 
@@ -66,7 +64,7 @@ class Index:
 
     def close(self) -> None:
         self._map.close()
-        os.close(self._handle)
+        os.close(self.handle)
 
     def __getitem__(self, number: int) -> bytes:
         return self._map[number * HASH : number * HASH + HASH]
@@ -86,7 +84,7 @@ class Index:
 
     def sync(self) -> None:
         self._map.flush()
-        os.fsync(self._handle)
+        os.fsync(self.handle)
 
     def known(self) -> bool:
         """Whether no entry is UNKNOWN."""

@@ -4,6 +4,7 @@
 
     <pool>/<primary-uuid>/
       primary.json                    name and newest facts
+      health.json                     when each version was checked, and what is damaged in it
       versions/<stamp>/               manifest.json, disk0.raw, disk0.idx, ...
       incoming/                       at most one unfinished version
       prepared/<stamp>/               adapted clone of that version; prepared.json is its seal
@@ -26,6 +27,7 @@ PREPARED = "prepared.json"
 STANDIN = "standin.json"
 RUN = "run.json"
 PRIMARY = "primary.json"
+HEALTH = "health.json"
 
 _STAMP = re.compile(r"\d{8}T\d{6}\.\d{3}Z")
 
@@ -76,6 +78,10 @@ class PrimaryPaths:
     @property
     def record(self) -> Path:
         return self.root / PRIMARY
+
+    @property
+    def health(self) -> Path:
+        return self.root / HEALTH
 
     @property
     def versions(self) -> Path:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from itertools import islice
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
@@ -21,12 +22,16 @@ from notfallserver.server.host.files import (
     sync_path,
 )
 from notfallserver.server.pool import layout
+from notfallserver.server.pool.health import SOUND, HealthRecord
 from notfallserver.server.pool.incoming import Incoming, drop_incoming
 from notfallserver.server.pool.version import Version, read_version
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Disk
 
 log = logging.getLogger(__name__)
+
+_told: set[Path] = set()
+"""Broken manifests that the log knows of."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class PrimaryStore:
     def __init__(self, paths: layout.PrimaryPaths) -> None:
         self.paths = paths
         self.uuid = paths.root.name
+        self.health = HealthRecord(paths)
 
     def describe(self, name: str) -> None:
         """Keep what a rebuilt catalogue needs to know."""
@@ -55,20 +61,31 @@ class PrimaryStore:
 
     # -- versions --------------------------------------------------------------------------------
 
-    def versions(self) -> list[Version]:
-        """All sealed versions, newest first; a damaged one is left out and logged."""
-        found = []
+    def versions(self, most: int | None = None) -> list[Version]:
+        """Sealed versions, newest first, at most ``most``; a damaged one is left out and logged."""
+        return list(islice(self._versions(), most))
+
+    def _versions(self) -> Iterator[Version]:
         for manifest in sorted(self.paths.versions.glob(f"*/{layout.MANIFEST}"), reverse=True):
             if manifest.parent.suffix == ".discarded":
                 continue
             try:
-                found.append(read_version(manifest.parent))
-            except (NotfallError, KeyError, TypeError):
-                log.exception("version %s is damaged", manifest.parent)
-        return found
+                yield read_version(manifest.parent)
+            except FileNotFoundError:
+                continue  # it was removed just now
+            except (NotfallError, KeyError, TypeError, OSError) as error:
+                if manifest not in _told:  # it is looked at every few seconds
+                    _told.add(manifest)
+                    log.error("version %s is damaged: %s", manifest.parent, error)
 
     def newest(self) -> Version | None:
-        return next(iter(self.versions()), None)
+        return next(self._versions(), None)
+
+    def best(self) -> Version | None:
+        """The newest version in which no damage is known; where all are damaged, the newest."""
+        known = self.health.all()
+        sound = (one for one in self._versions() if not known.get(one.stamp, SOUND).damaged)
+        return next(sound, None) or self.newest()
 
     def version(self, stamp: str) -> Version:
         path = self.paths.versions / layout.check_stamp(stamp)
@@ -92,6 +109,10 @@ class PrimaryStore:
             )
         return version
 
+    def need_best(self) -> Version:
+        """As :meth:`best`; that there is no version at all is an error."""
+        return self.best() or self.need_newest()
+
     def fresh_stamp(self) -> str:
         """A name for a version made now, later than all there are even if the clock went back."""
         stamp = layout.make_stamp(datetime.now(timezone.utc))
@@ -105,7 +126,11 @@ class PrimaryStore:
         discard_tree(self.version(stamp).path)
 
     def open_incoming(self, run: str, disks: Sequence[Disk]) -> Incoming:
-        return Incoming.open_or_make(self.paths, run, disks, self.newest())
+        base = self.newest()
+        incoming = Incoming.open_or_make(self.paths, run, disks, base)
+        if base is not None:  # asked after cloning: what is found damaged meanwhile counts as well
+            incoming.distrust(base, self.health.of(base.stamp).blocks)
+        return incoming
 
     def drop_incoming(self) -> None:
         drop_incoming(self.paths)
@@ -113,6 +138,9 @@ class PrimaryStore:
     # -- prepared image --------------------------------------------------------------------------
 
     def prepared(self, stamp: str) -> Clones | None:
+        """The prepared image of a version, unless it may hold damage that was found since."""
+        if self.health.of(stamp).renew:
+            return None
         return _read_clones(self.paths.prepared / stamp, layout.PREPARED)
 
     def newest_prepared(self) -> Clones | None:
@@ -126,6 +154,7 @@ class PrimaryStore:
         """Clones to adapt; sealed as the prepared image by :meth:`seal_prepared`, else removed."""
         directory = self.paths.prepared / version.stamp
         discard_tree(directory)
+        self.health.change(version.stamp, lambda one: replace(one, renew=False))
         directory.mkdir(parents=True)
         try:
             yield Clones(directory, _clone_disks(version, directory), {"version": version.stamp})
@@ -189,6 +218,9 @@ class PrimaryStore:
                 sweep_discarded(parent)
         for name in ("incoming.new", "standin.new"):
             discard_tree(self.paths.root / name)
+        # An appliance that still has such a clone open keeps its content until it ends.
+        for left in self.paths.work.iterdir() if self.paths.work.exists() else ():
+            discard_tree(left)
 
 
 class Pool:

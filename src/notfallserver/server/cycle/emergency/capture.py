@@ -6,9 +6,11 @@ last version is read from the extent maps; only those blocks are hashed, after t
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +18,13 @@ from pathlib import Path
 from notfallserver.server.host.clone import clone_file, differing_blocks
 from notfallserver.server.host.files import discard_tree, sync_path
 from notfallserver.server.pool import layout
+from notfallserver.server.pool.health import joined
 from notfallserver.server.pool.incoming import pool_may_be_full, seal_directory, utc_now
 from notfallserver.server.pool.index import Index, fit_index, hash_index, make_index
+from notfallserver.server.pool.scrub import may_build_on
 from notfallserver.server.pool.store import Clones, PrimaryStore
 from notfallserver.server.pool.version import DiskImage, Manifest, Version
-from notfallserver.wire.blocks import BLOCK, block_length, hash_block
+from notfallserver.wire.blocks import BLOCK, Run, block_count, block_length, hash_block
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +49,7 @@ def capture(
 ) -> Capture:
     """Make a version of the stand-in's disks; within ``still`` the stand-in does not write."""
     base = store.need_newest()
+    damage = store.health.of(base.stamp).blocks
     directory = store.paths.incoming
     discard_tree(directory)
     directory.mkdir()
@@ -59,7 +64,7 @@ def capture(
     for index, disk in enumerate(standin.disks):
         raw = directory / disk.name
         with pool_may_be_full():
-            image, differing = _index_disk(base, index, raw, directory, progress)
+            image, differing = _index_disk(base, index, raw, directory, progress, damage)
         images.append(image)
         changed += differing
     version = seal_directory(
@@ -86,16 +91,26 @@ def capture(
 
 
 def _index_disk(
-    base: Version, index: int, raw: Path, directory: Path, progress: Callable[[int, int], None]
+    base: Version,
+    index: int,
+    raw: Path,
+    directory: Path,
+    progress: Callable[[int, int], None],
+    damage: Mapping[int, Sequence[Run]],
 ) -> tuple[DiskImage, int]:
-    """Index a clone: the base's index, and new hashes where the clone may differ."""
+    """Index a clone: the base's index, and new hashes where the clone may differ.
+
+    Where the base is known to be damaged, what the stand-in holds is taken as it is: that is what
+    its guest has worked with.
+    """
     size = raw.stat().st_size
     idx = directory / layout.idx_name(index)
-    base_idx = base.idx(index)
-    if base_idx.exists():
-        clone_file(base_idx, idx)
+    known = next((one for one in base.manifest.disks if one.index == index), None)
+    if known is not None and may_build_on(base, known):
+        clone_file(base.idx(index), idx)
         fit_index(idx, size)
         runs = differing_blocks(base.raw(index), raw, size)
+        runs = joined([*runs, *_readable(raw, size, damage.get(index, ()))])
     else:
         make_index(idx, size)
         runs = [(0, -(-size // BLOCK))]
@@ -119,3 +134,19 @@ def _index_disk(
         used = opened.used()
     sync_path(raw)
     return DiskImage(index, size, used, hash_index(idx)), changed
+
+
+def _readable(raw: Path, size: int, runs: Sequence[Run]) -> list[Run]:
+    """Those damaged blocks that the disk still gives back in some way."""
+    found = []
+    with raw.open("rb", buffering=0) as image:
+        for first, count in runs:
+            for number in range(first, min(first + count, block_count(size))):
+                try:
+                    os.pread(image.fileno(), BLOCK, number * BLOCK)
+                except OSError as error:
+                    if error.errno != errno.EIO:
+                        raise
+                    continue
+                found.append((number, 1))
+    return found
