@@ -26,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the server running")
     parser.add_argument("--firmware", choices=("bios", "uefi"), default="bios")
-    parser.add_argument("--target-disks", choices=("nvme", "sata"), default="nvme")
+    parser.add_argument("--target-disks", choices=("nvme", "sata"), default="sata")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     timeline = Timeline("The whole cycle")

@@ -120,7 +120,7 @@ class Lab:
     def power_cycle(self) -> None:
         """Cut the server's power and switch it on again: everything on it dies at once.
 
-        Returns when libvirt answers; machines with autostart are being started then.
+        Returns when libvirt answers.
         """
         self._power_off()
         self._detach_loops()
@@ -153,7 +153,7 @@ class Lab:
             self._keeper = subprocess.Popen(
                 [
                     *("ip", "netns", "exec", self.network.namespace()),
-                    *("unshare", "--mount", "--propagation", "private", "--pid", "--fork"),
+                    *("unshare", "--mount", "--propagation", "slave", "--pid", "--fork"),
                     *(sys.executable, keeper.__file__, str(self.directory)),
                 ],
                 stdin=subprocess.PIPE,

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from notfall_lab.guestshell import GuestShell
-from notfall_lab.image import BIOS, UEFI, Recipe, make_image
+from notfall_lab.image import make_image
 from notfall_lab.machine import HardDisk, Hardware, Machine
 from notfall_lab.namespace import Network
 from notfall_lab.orders import OrderClient, read_file
+from notfall_lab.recipe_guest import BIOS, UEFI, Recipe
 from notfall_lab.timeline import Timeline
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

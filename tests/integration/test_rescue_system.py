@@ -24,7 +24,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from notfall_lab.cache import base_directory
-from notfall_lab.image import BIOS, make_image
+from notfall_lab.image import make_image
+from notfall_lab.recipe_guest import BIOS
 from notfallserver.server.rescue_medium import Medium, build_medium
 from notfallserver.wire.blocks import BLOCK, hash_block
 from notfallserver.wire.frames import ZLIB, read_want, write_blocks
@@ -224,7 +225,7 @@ def test_target_pulls_adapts_and_starts_from_its_own_disks(tmp_path: Path) -> No
     with serving(server, tmp_path) as ca:
         medium = build(tmp_path, [f"https://10.0.2.2:{server.port}"], ca)
         extra = ["-drive", f"if=none,id=f,file={foreign},format=raw", "-device", "ide-hd,drive=f"]
-        boot = [
+        boot: list[str | Path] = [
             "-kernel",
             medium.vmlinuz,
             "-initrd",

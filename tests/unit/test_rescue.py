@@ -58,7 +58,7 @@ def test_the_console_shows_code_and_disks_and_repeats_only_progress(tmp_path: Pa
     assert text.count("ABCD2345") == 1
     assert "serial S-1" in text and "dos: ext4" in text
     assert "ABCD2345" in screen.read_text()
-    assert Console(tmp_path / "no/screen", tmp_path / "no/serial").show(view()) is None
+    Console(tmp_path / "no/screen", tmp_path / "no/serial").show(view())  # which is no failure
     assert "none found" in paint(View("C", [], "", Machine("x"), "waiting"))
 
 
@@ -103,15 +103,14 @@ def test_cards_keep_their_own_address_or_follow_in_order() -> None:
             Nic("ens4", "52:54:00:00:00:02", "virtio_net"),
         ],
     )
-    found = own_hardware(
-        original, HERE, [TargetDisk(0, "sda", "", 1), TargetDisk(1, "nvme0n1", "N1", 1)]
-    )
+    disks = [TargetDisk(0, "sda", "", 1), TargetDisk(1, "nvme0n1", "N1", 1)]
+    found = own_hardware(original, HERE, disks, "recovery-1")
     assert [(nic.name, nic.mac, nic.old_mac) for nic in found.nics] == [
         ("ens3", "aa:00:00:00:00:01", "52:54:00:00:00:01"),
         ("ens4", "52:54:00:00:00:02", "52:54:00:00:00:02"),
     ]
     assert [disk.driver for disk in found.disks] == ["ahci", "nvme"]
-    assert found.role == "primary"
+    assert (found.role, found.recovery) == ("primary", "recovery-1")
 
 
 def test_the_machine_survives_the_wire() -> None:

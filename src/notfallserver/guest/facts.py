@@ -83,6 +83,7 @@ class Hardware:
     role: str  # stand-in or primary
     disks: List[HardwareDisk] = field(default_factory=list)
     nics: List[HardwareNic] = field(default_factory=list)
+    recovery: str = ""  # which recovery made this machine; nothing on a stand-in
 
     def to_json(self) -> Dict[str, Any]:
         return {

@@ -17,6 +17,8 @@ from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Machine
 
 ROLE_FILE = "/etc/notfall-agent/role"
+RECOVERY_FILE = "/etc/notfall-agent/recovery"
+"""Which recovery made this machine: by it the server knows it from the original, come back."""
 MODULES_FILE = "/etc/initramfs-tools/modules"
 FALLBACK_LOADER = "efi/boot/bootx64.efi"
 
@@ -104,6 +106,8 @@ def plan_adaptation(system: System, hardware: Hardware, original: Machine) -> Pl
     edits.update(network_edits(system.files, hardware))
     if system.files.get(ROLE_FILE, "").strip() != hardware.role:
         edits[ROLE_FILE] = (hardware.role + "\n", f"role of the agent: {hardware.role}")
+    if hardware.recovery:
+        edits[RECOVERY_FILE] = (hardware.recovery + "\n", "mark of the recovery")
     rebuilds = _initramfs(system, hardware, edits)
     steps: List[Step] = [WriteFile(path, text, why) for path, (text, why) in edits.items()]
     steps += rebuilds

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from typing import List, Sequence
 
 from notfallserver.guest.facts import Hardware, HardwareDisk, HardwareNic
 from notfallserver.rescue.targets import TargetDisk
-from notfallserver.wire.facts import Machine, Nic
-
-VIRTUAL = ("bridge", "bonding", "tun", "veth", "dummy", "macvlan", "vlan", "8021q", "team")
-
-
-def real_cards(machine: Machine) -> List[Nic]:
-    """One entry per card: bridges and bonds show the address of the card below them."""
-    cards: List[Nic] = []
-    for nic in machine.nics:
-        plain = re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", nic.mac.lower())
-        known = nic.mac.lower() in [one.mac.lower() for one in cards]
-        if plain and not known and nic.driver not in VIRTUAL and int(nic.mac[:2], 16) & 1 == 0:
-            cards.append(nic)
-    return cards
+from notfallserver.wire.cards import real_cards
+from notfallserver.wire.facts import Machine
 
 
-def own_hardware(original: Machine, here: Machine, disks: Sequence[TargetDisk]) -> Hardware:
+def own_hardware(
+    original: Machine, here: Machine, disks: Sequence[TargetDisk], recovery: str
+) -> Hardware:
     """Cards are paired in order, same addresses first; ``here`` lists plugged-in cards first."""
     old = real_cards(original)
     new = real_cards(here)
@@ -41,4 +30,5 @@ def own_hardware(original: Machine, here: Machine, disks: Sequence[TargetDisk]) 
         role="primary",
         disks=[HardwareDisk(drivers.get(disk.name, "")) for disk in disks],
         nics=nics,
+        recovery=recovery,
     )

@@ -2,8 +2,9 @@
 
 What each disk holds is known as a block index in memory (16 bytes for 64 KiB), made by reading the
 disk once and kept true by every write. So an order may come again at any time, after a restart of
-the server too, and only what is missing is done. An entry is forgotten before its block is written
-and set after the block was read back with O_DIRECT.
+the server or in another recovery too, and only what is missing is done. An entry is forgotten
+before its block is written and set after the block was read back with O_DIRECT. When the kernel
+counts writes to the disk that are not ours, it is read again.
 
 Holes must read as zero: the index does not tell an unused block from a used one full of zeros.
 """
@@ -20,11 +21,12 @@ from typing import Callable, Dict, List, Sequence, Tuple
 
 from notfallserver.guest.shell import run
 from notfallserver.rescue.direct import DirectDisk, claimed, cut_blocks, pieces
-from notfallserver.rescue.targets import TargetDisk
+from notfallserver.rescue.targets import TargetDisk, writes_so_far
 from notfallserver.wire.blocks import (
     BLOCK,
     HASH,
     HOLE,
+    UNKNOWN,
     block_count,
     hash_block,
     runs_of,
@@ -36,7 +38,6 @@ from notfallserver.wire.frames import BATCH_BLOCKS, FRAME_LIMIT, HEADER, read_bl
 
 WORKERS = 4
 """Requests in flight; each holds at most one frame and its content in memory."""
-UNKNOWN = b"\xff" * HASH
 MIB = 1 << 20
 
 
@@ -106,17 +107,20 @@ class Puller:
         self._connect = connect
         self.stopped = stopped
         self._held: Dict[int, HeldIndex] = {}
-
-    def forget(self) -> None:
-        """Something else wrote to the disks: they are read again before the next pull."""
-        self._held.clear()
+        self._writes: Dict[int, Tuple[int, int]] = {}  # the kernel's count after our last write
 
     def pull(self, version: str, progress: PullProgress) -> None:
         """Afterwards the disks hold ``version``, proved by reading back."""
         with ExitStack() as stack:
             for disk in self.disks:
                 stack.enter_context(claimed(disk.path))
-            self._pull(version, progress)
+                run(["blockdev", "--flushbufs", disk.path])  # late writes of others count, too
+                if self._writes.get(disk.index) != writes_so_far(disk.name):
+                    self._held.pop(disk.index, None)
+            try:
+                self._pull(version, progress)
+            finally:
+                self._writes = {disk.index: writes_so_far(disk.name) for disk in self.disks}
 
     def _pull(self, version: str, progress: PullProgress) -> None:
         client = self._connect()

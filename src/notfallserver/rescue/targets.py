@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, List, Mapping
+from typing import Any, List, Mapping, Tuple
 
 from notfallserver.rescue.probe import SYS_BLOCK, bare_disk
 from notfallserver.wire.errors import NotfallError
@@ -67,6 +67,15 @@ def refuse_other(wanted: TargetDisk, found: Disk) -> None:
         raise _changed(wanted, f"has serial '{found.serial}' and not '{wanted.serial}'")
     if found.size != wanted.size:
         raise _changed(wanted, f"has {found.size} bytes and not {wanted.size}")
+
+
+def writes_so_far(name: str) -> Tuple[int, int]:
+    """Sectors of the disk written and discarded since the machine started, by whomever.
+
+    Fields 7 and 14 of ``/sys/block/*/stat`` (kernel's Documentation/block/stat.rst).
+    """
+    fields = (SYS_BLOCK / name / "stat").read_text().split()
+    return int(fields[6]), int(fields[13]) if len(fields) > 13 else 0
 
 
 def busy_reason(name: str) -> str:

@@ -45,7 +45,6 @@ class Work:
         self._progress = PullProgress()
         self._puller: Optional[Puller] = None
         self._disks: List[TargetDisk] = []
-        self._recovery = ""
         self._pulled: Dict[str, Any] = {}  # the last report "pulled"
 
     @property
@@ -67,7 +66,7 @@ class Work:
         kind = order.get("order")
         if kind == "release":
             self._stop()
-            self._order, self._puller, self._disks, self._pulled = "", None, [], {}
+            self._order, self._pulled = "", {}  # what the disks hold stays known
             self._set(dict(IDLE))
             return
         if kind not in ("pull", "adapt", "reboot"):
@@ -138,10 +137,11 @@ class Work:
         disks = read_disks(order)
         for disk in disks:
             check_disk(disk)
-        if self._puller is None or disks != self._disks or base["recovery"] != self._recovery:
+        if self._puller is None or disks != self._disks:
             self._puller = Puller(disks, self._connect, self._stopped)
-            self._disks, self._recovery = disks, base["recovery"]
+            self._disks = disks
         self._puller.stopped = self._stopped
+        self._pulled = {}  # from now on the disks hold neither the old version nor the new one
         self._puller.pull(base["version"], self._progress)
         done = self._progress
         counts = {"written": done.written, "verified": done.verified}
@@ -151,7 +151,7 @@ class Work:
 
     def _adapt(self, order: Mapping[str, Any], base: Dict[str, Any]) -> None:
         disks = read_disks(order)
-        if self._puller is None or disks != self._disks:
+        if not self._pulled or read_disks(self._pulled) != disks:
             raise NotfallError(
                 "not-pulled",
                 "This machine holds no version that could be adapted.",
@@ -160,14 +160,14 @@ class Work:
         for disk in disks:
             check_disk(disk)
         original = read_machine(order.get("original"))
-        self._puller.forget()
 
         def tell(change: str) -> None:
             self._set({"state": "adapting", **base, "phase": change})
 
         changes = [change for disk in disks for change in _fit_table(disk)]
         paths = [disk.path for disk in disks]
-        done = adapt(paths, original, own_hardware(original, self._probe(), disks), tell)
+        hardware = own_hardware(original, self._probe(), disks, base["recovery"])
+        done = adapt(paths, original, hardware, tell)
         for path in paths:
             run(["blockdev", "--flushbufs", path])
         told = [one["text"] for one in done.warnings]

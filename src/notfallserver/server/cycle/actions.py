@@ -15,8 +15,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from notfallserver.server.cycle.normal.forecast import Forecast
+from notfallserver.server.cycle.normal.limits import Limits, Wish
+from notfallserver.server.pool.version import Application
 from notfallserver.server.records.jobs import Job
 from notfallserver.wire.errors import NotfallError
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What is known of a version's soundness; ``checked_at`` is None before the first check.
+
+    ``blocks`` are damaged, and the index of ``indexes`` disks. ``lost``: no copy is left.
+    """
+
+    checked_at: datetime | None = None
+    blocks: int = 0
+    indexes: int = 0
+    lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,6 +48,8 @@ class VersionInfo:
     disks: int
     newest: bool
     prepared: bool
+    damage: Damage = Damage()
+    applications: tuple[Application, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,6 +112,9 @@ class Conductor(Protocol):
 
     def replicate(self, primary: str, who: str) -> Job: ...
 
+    def scrub(self, primary: str, who: str, version: str | None = None) -> Job:
+        """Check one version, or all, against the block index; repair what can be."""
+
     def activate(self, primary: str, who: str, overrule_reason: str = "") -> Job:
         """Start the stand-in; ``overrule_reason`` overrules the guard."""
 
@@ -116,6 +137,12 @@ class Conductor(Protocol):
 
     def undo(self, primary: str, who: str) -> Job:
         """The way back from the present state: to the stand-in, or to before the activation."""
+
+    def set_limits(self, primary: str, wish: Wish, clear: bool, who: str) -> Limits:
+        """Change what replications may take; ``clear`` takes all limits away first."""
+
+    def forecast(self, primary: str) -> Forecast | None:
+        """How old the newest version will get; None while too little is known."""
 
     def remove(self, primary: str, who: str) -> None:
         """Forget a primary and delete its versions; refused while it has a stand-in or a job."""

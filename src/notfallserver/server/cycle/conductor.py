@@ -15,18 +15,26 @@ from pathlib import Path
 from typing import Any
 
 from notfallserver.server.cycle import actions
+from notfallserver.server.cycle.care import Care
 from notfallserver.server.cycle.duties import Duties
 from notfallserver.server.cycle.emergency.captures import Captures
 from notfallserver.server.cycle.files import FileAccess
 from notfallserver.server.cycle.means import Means
+from notfallserver.server.cycle.normal.forecast import RUNS, Forecast, foresee, past_runs
+from notfallserver.server.cycle.normal.limits import LIMITS, Limits, Wish, changed, read_limits
+from notfallserver.server.cycle.normal.line import LINE, read_line
 from notfallserver.server.cycle.outage.guard import Verdict, overrule
 from notfallserver.server.cycle.outage.watch import examine_primary
 from notfallserver.server.cycle.recovery.plan import DiskPlan, plan_recovery
 from notfallserver.server.cycle.runner import JobContext, JobRunner
+from notfallserver.server.cycle.scrub import Scrub
 from notfallserver.server.cycle.standin import machine_name
-from notfallserver.server.cycle.state import Event, State, next_state
+from notfallserver.server.cycle.state import WITH_STANDIN, Event, State, next_state
+from notfallserver.server.cycle.way_back import WayBack
 from notfallserver.server.cycle.work import Work
+from notfallserver.server.pool.health import SOUND, Health
 from notfallserver.server.pool.layout import stamp_time
+from notfallserver.server.pool.scrub import may_build_on
 from notfallserver.server.records.jobs import Job
 from notfallserver.server.records.primaries import Primary
 from notfallserver.server.vm.hypervisor import LIVE, MachineState
@@ -35,10 +43,8 @@ from notfallserver.wire.facts import Partition
 
 log = logging.getLogger(__name__)
 
-WITH_STANDIN = frozenset(
-    {State.ACTIVATING, State.EMERGENCY, State.RECOVERING, State.SWITCHING_BACK}
-)
-"""States in which a stand-in exists: the original must not replicate, nobody may be removed."""
+SCRUB_ENDS_S = 10.0
+"""A check that is cancelled is over after so many seconds."""
 
 
 class Conductor:
@@ -50,7 +56,11 @@ class Conductor:
         self._captures = Captures(means.hypervisor)
         self._files = FileAccess(means)
         self._asking = threading.Lock()
-        Work(means, runner, self._captures, self._move, self._allow_again).register()
+        care = Care(means)
+        Scrub(means, runner, care).register()
+        work = Work(means, runner, self._captures, care, self._move, self._allow_again)
+        work.register()
+        WayBack(means, runner, work, self._move).register()
         self.duties = Duties(means, runner, self._move)
 
     # -- moving ----------------------------------------------------------------------------------
@@ -77,7 +87,7 @@ class Conductor:
 
     def versions(self, primary: str) -> Sequence[actions.VersionInfo]:
         store = self._means.pool.primary(self._row(primary).uuid)
-        found = store.versions()
+        found, known = store.versions(), store.health.all()
         return [
             actions.VersionInfo(
                 stamp=one.stamp,
@@ -89,6 +99,8 @@ class Conductor:
                 disks=len(one.manifest.disks),
                 newest=one is found[0],
                 prepared=store.prepared(one.stamp) is not None,
+                damage=_damage(known.get(one.stamp, SOUND)),
+                applications=one.manifest.applications,
             )
             for one in found
         ]
@@ -110,6 +122,38 @@ class Conductor:
         row = self._row(primary)
         self._refuse_beside_standin(row)
         return self._runner.submit("replicate", row.uuid, {}, who, join=True)
+
+    def scrub(self, primary: str, who: str, version: str | None = None) -> Job:
+        row = self._row(primary)
+        parameters = {}
+        if version is not None:
+            parameters["version"] = self._means.pool.primary(row.uuid).version(version).stamp
+        return self._runner.submit("scrub", row.uuid, parameters, who, join=True)
+
+    def _refuse_broken_index(self, row: Primary) -> None:
+        """A new version takes over its base's index: a broken one must be mended before."""
+        store = self._means.pool.add_primary(row.uuid, row.name)
+        newest = store.newest()
+        if newest is None:
+            return
+        health = store.health.of(newest.stamp)
+        known = health.indexes if health.checked_at else ()  # their blocks in doubt are known, too
+        wrong = [
+            one.index
+            for one in newest.manifest.disks
+            if one.index not in known and not may_build_on(newest, one)
+        ]
+        if wrong:
+            job = self._runner.submit(
+                "scrub", row.uuid, {"version": newest.stamp}, "server", join=True
+            )
+            raise NotfallError(
+                "version-damaged",
+                f"The block index of the newest version {newest.stamp} is damaged (disk "
+                f"{wrong[0]}); it is being mended.",
+                f"Run it again when that is done: notfall jobs --follow {job.id}",
+                status=409,
+            )
 
     def _refuse_beside_standin(self, row: Primary) -> None:
         if State(row.state) in WITH_STANDIN:
@@ -168,11 +212,7 @@ class Conductor:
         row = self._row(primary)
         if self._means.hypervisor.state(machine_name(primary)) in LIVE:
             return
-        try:
-            self._decide(row, ctx.job.who, ctx.parameters.get("overruled", ""))
-        except NotfallError as error:
-            self._move(primary, Event.ACTIVATION_FAILED, "server", str(error))
-            raise
+        self._decide(row, ctx.job.who, ctx.parameters.get("overruled", ""))
 
     # -- recovery --------------------------------------------------------------------------------
 
@@ -205,6 +245,7 @@ class Conductor:
             target=target.id,
             moves=moves,
             untouched=tuple(one.name for one in plan.untouched),
+            warnings=plan.warnings,
         )
         return plan, shown
 
@@ -253,24 +294,29 @@ class Conductor:
     def undo(self, primary: str, who: str) -> Job:
         row = self._row(primary)
         state = State(row.state)
-        for kind in ("activate", "recover", "switch_back"):
-            for job in self._means.catalogue.jobs.unfinished(row.uuid, kind):
-                return self._runner.cancel(job.id, who)
+        unfinished = self._means.catalogue.jobs.unfinished
+        if state is State.SWITCHING_BACK:
+            for job in unfinished(row.uuid, "switch_back"):
+                self._runner.cancel(job.id, who)
+        else:
+            for kind in ("activate", "switch_back", "recover"):
+                for job in unfinished(row.uuid, kind):
+                    return self._runner.cancel(job.id, who)
         if state not in (State.SWITCHING_BACK, State.EMERGENCY):
             raise NotfallError(
                 "nothing-to-undo",
                 f"In state '{row.state}' there is nothing to take back.",
                 status=409,
             )
-        if state is State.SWITCHING_BACK:
-            # The recovered machine may be alive: two live copies must never be.
-            self._decide(row, who)
-        return self._runner.submit("undo", row.uuid, {}, who)
+        return self._runner.submit("undo", row.uuid, {"undoes": state}, who, join=True)
 
     # -- others ----------------------------------------------------------------------------------
 
     def remove(self, primary: str, who: str) -> None:
         row = self._row(primary)
+        for job in self._means.catalogue.jobs.unfinished(row.uuid, "scrub"):
+            self._runner.cancel(job.id, who)
+            self._runner.wait(job.id, SCRUB_ENDS_S)
         if State(row.state) in WITH_STANDIN or self._means.catalogue.jobs.unfinished(row.uuid):
             raise NotfallError(
                 "primary-busy",
@@ -280,6 +326,28 @@ class Conductor:
             )
         self._means.catalogue.primaries.remove(row.uuid, who)
         self._means.pool.remove_primary(row.uuid)
+
+    def set_limits(self, primary: str, wish: Wish, clear: bool, who: str) -> Limits:
+        row = self._row(primary)
+        before = Limits() if clear else read_limits(row.notes.get(LIMITS))
+        limits = changed(before, wish)
+        told = limits.to_json() if limits != Limits() else None
+        self._means.catalogue.primaries.note(row.uuid, limits=told)
+        self._means.catalogue.journal.write(row.uuid, "limits-changed", who, details=told)
+        return limits
+
+    def forecast(self, primary: str) -> Forecast | None:
+        row = self._row(primary)
+        if row.state in WITH_STANDIN or not row.newest_version:
+            return None
+        versions = self._means.pool.primary(row.uuid).versions(most=RUNS)
+        line = read_line(row.notes.get(LINE))
+        return foresee(
+            past_runs([one.manifest for one in versions]),
+            row.schedule_minutes,
+            read_limits(row.notes.get(LIMITS)),
+            line.rate if line else 0,
+        )
 
     def mount_files(self, primary: str, version: str | None, directory: Path, who: str) -> str:
         row = self._row(primary)
@@ -331,11 +399,21 @@ class Conductor:
         """An agent begins a replication, ordered or (from its own command line) not."""
         row = self._row(primary)
         self._refuse_beside_standin(row)
+        self._refuse_broken_index(row)
         begun = self._means.runs.begin(row.uuid, row.name, body)
         self._means.orders.withdraw(row.uuid)  # or a quick agent would take it a second time
         if not self._means.catalogue.jobs.unfinished(row.uuid, "replicate"):
             self._runner.submit("replicate", row.uuid, {}, "agent", join=True)
         return begun
+
+
+def _damage(health: Health) -> actions.Damage:
+    return actions.Damage(
+        checked_at=datetime.fromisoformat(health.checked_at) if health.checked_at else None,
+        blocks=health.count,
+        indexes=len(health.indexes),
+        lost=health.lost,
+    )
 
 
 def _words(partition: Partition) -> str:

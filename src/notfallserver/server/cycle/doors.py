@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
 from notfallserver.server.cycle.conductor import Conductor
 from notfallserver.server.cycle.means import Means
+from notfallserver.server.cycle.normal.limits import LIMITS, read_limits
+from notfallserver.server.cycle.normal.line import LINE, judge, read_line
 from notfallserver.server.cycle.recovery.desk import NO_ORDER
 from notfallserver.server.cycle.recovery.serve import raw_index, wanted_blocks
-from notfallserver.server.cycle.state import State
+from notfallserver.server.cycle.state import WITH_STANDIN, State
 from notfallserver.server.pool.version import Version
 from notfallserver.server.records.targets import Target
 from notfallserver.wire.errors import NotfallError
@@ -40,7 +43,10 @@ class AgentDoor:
             machine if role == "primary" else None,
         )
         if role == "primary":
+            self._know_again(primary, str(body.get("recovery", ""))[:64])
             self._means.runs.polled(primary, bool(body.get("busy")))
+            if isinstance(failed := body.get("failed"), dict):
+                self._means.orders.failed(primary, NotfallError.from_json(failed, 500))
         busy = role != "primary" or bool(body.get("busy"))
         if busy or self._original_returned(primary):
             self._means.orders.rest(POLL_SECONDS)
@@ -48,11 +54,19 @@ class AgentDoor:
         job = self._means.orders.wait(primary, POLL_SECONDS)
         return {"order": "replicate", "job": job} if job else NO_ORDER
 
+    def _know_again(self, primary: str, recovery: str) -> None:
+        """Note which recovery made the machine that calls; empty for the original."""
+        if self._means.catalogue.primaries.find(primary).notes.get("made_by", "") != recovery:
+            self._means.catalogue.primaries.note(primary, made_by=recovery or None)
+
     def _original_returned(self, primary: str) -> bool:
         """A primary that calls while its stand-in works must be seen by people at once."""
         row = self._means.catalogue.primaries.find(primary)
-        if row.state not in (State.ACTIVATING, State.EMERGENCY, State.RECOVERING):
+        if row.state not in WITH_STANDIN:
             return False
+        recovery = row.notes.get("recovery", {}).get("id")
+        if row.state == State.SWITCHING_BACK and row.notes.get("made_by") == recovery:
+            return False  # the recovered machine, and not the original
         if row.notes.get("returned") != row.agent_boot_id:
             self._means.catalogue.primaries.note(primary, returned=row.agent_boot_id)
             self._means.catalogue.journal.write(
@@ -64,7 +78,15 @@ class AgentDoor:
         return True
 
     def begin(self, primary: str, body: dict[str, Any]) -> dict[str, Any]:
-        return self._conductor.begin_run(primary, body)
+        begun = self._conductor.begin_run(primary, body)
+        line = read_line(self._means.catalogue.primaries.find(primary).notes.get(LINE))
+        known = {"line_rate": line.rate} if line else {}
+        return {**begun, **known, "allowance": self._allowance(primary)}
+
+    def _allowance(self, primary: str) -> dict[str, float]:
+        """What the run may take now; asked again with each progress, so that windows act."""
+        row = self._means.catalogue.primaries.find(primary)
+        return read_limits(row.notes.get(LIMITS)).allowance(datetime.now().astimezone()).to_json()
 
     def offer(self, primary: str, run: str, frame: bytes) -> bytes:
         return self._means.runs.offer(primary, run, frame)
@@ -76,11 +98,23 @@ class AgentDoor:
         self._means.runs.punch(primary, run, frame)
 
     def progress(self, primary: str, run: str, body: dict[str, Any]) -> dict[str, Any]:
-        return {"cancelled": self._means.runs.progress(primary, run, body)}
+        cancelled = self._means.runs.progress(primary, run, body)
+        return {"cancelled": cancelled, "allowance": self._allowance(primary)}
 
     def seal(self, primary: str, run: str, body: dict[str, Any]) -> dict[str, Any]:
         sealed = self._means.runs.seal(primary, run, body).version
+        self._note_line(primary, body)
         return {"version": sealed.stamp if sealed else ""}
+
+    def _note_line(self, primary: str, body: dict[str, Any]) -> None:
+        """Keep what the line gave in this run, if the run was long enough to tell."""
+        notes = self._means.catalogue.primaries.find(primary).notes
+        now = datetime.now().astimezone()
+        limit = read_limits(notes.get(LIMITS)).allowance(now).rate
+        known = read_line(notes.get(LINE))
+        seen = judge(known, body.get("line_rate"), limit, now.astimezone(timezone.utc))
+        if seen is not None and seen != known:
+            self._means.catalogue.primaries.note(primary, line=seen.to_json())
 
     def fail(self, primary: str, run: str, body: dict[str, Any]) -> None:
         self._means.runs.fail(primary, run, body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 
 from notfallserver.server.cycle.means import Means
@@ -12,7 +13,9 @@ from notfallserver.server.cycle.outage.watch import examine_primary
 from notfallserver.server.cycle.runner import JobRunner
 from notfallserver.server.cycle.standin import machine_name
 from notfallserver.server.cycle.state import Event, State
+from notfallserver.server.cycle.way_back import made_by_recovery
 from notfallserver.server.pool.layout import stamp_time
+from notfallserver.server.pool.store import PrimaryStore
 from notfallserver.server.records.primaries import Primary
 from notfallserver.wire.errors import NotfallError
 
@@ -21,6 +24,10 @@ log = logging.getLogger(__name__)
 EVERY_S = 2.0
 RETRY_AFTER = timedelta(minutes=5)
 """After a failed run the schedule waits so long."""
+LOOK_AT_SCRUBS = timedelta(seconds=10)
+"""So often it is looked whether versions must be checked."""
+SCRUB_AGAIN_AFTER = timedelta(hours=12)
+"""A check that failed or was cancelled is not begun again at once."""
 
 
 class Duties:
@@ -32,7 +39,7 @@ class Duties:
         self._move = move
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="duties", daemon=True)
-        self._began = _now()
+        self._began = self._look_at_scrubs = _now()
 
     def start(self) -> None:
         self._thread.start()
@@ -43,10 +50,16 @@ class Duties:
 
     def _loop(self) -> None:
         while not self._stopping.wait(EVERY_S):
-            for row in self._means.catalogue.primaries.all():
+            rows = self._means.catalogue.primaries.all()
+            try:
+                self._scrub_when_due(rows)
+            except Exception:
+                log.exception("beginning a check of versions failed")
+            for row in rows:
                 try:
                     self._watch(row)
                     self._keep_standin(row)
+                    self._settle(row)
                     self._schedule(row)
                 except NotfallError as error:
                     log.info("%s: %s", row.name, error)
@@ -97,6 +110,13 @@ class Duties:
                     row.uuid, "stand-in-held-back", "server", held, verdict.to_json()
                 )
 
+    def _settle(self, row: Primary) -> None:
+        """A recovered primary that took longer than its switch-back waited."""
+        if row.state == State.SWITCHING_BACK and made_by_recovery(row):
+            unfinished = self._means.catalogue.jobs.unfinished(row.uuid)
+            if not {job.kind for job in unfinished} & {"switch_back", "undo", "settle"}:
+                self._runner.submit("settle", row.uuid, {}, "server")
+
     # -- schedules -------------------------------------------------------------------------------
 
     def _schedule(self, row: Primary) -> None:
@@ -112,13 +132,32 @@ class Duties:
         if not row.newest_version:
             return
         store = self._means.pool.primary(row.uuid)
-        if store.prepared(row.newest_version) is not None:
+        best = store.best()
+        if best is None or store.prepared(best.stamp) is not None:
             return
         for last in self._means.catalogue.jobs.newest(row.uuid, "prepare", limit=1):
             recently = last.finished_at and _now() - last.finished_at < RETRY_AFTER
             if not last.finished or (last.state == "failed" and recently):
                 return
         self._runner.submit("prepare", row.uuid, {}, "server", join=True)
+
+    def _scrub_when_due(self, rows: Sequence[Primary]) -> None:
+        """One primary at a time, and only while nothing else runs for it."""
+        days, jobs = self._means.settings.scrub_days, self._means.catalogue.jobs
+        if not days or _now() < self._look_at_scrubs or jobs.unfinished(kind="scrub"):
+            return
+        self._look_at_scrubs = _now() + LOOK_AT_SCRUBS
+        checked = {}
+        for row in rows:
+            if row.state != State.NORMAL or jobs.unfinished(row.uuid):
+                continue
+            last = jobs.newest(row.uuid, "scrub", limit=1)
+            if last and last[0].finished_at and _now() - last[0].finished_at < SCRUB_AGAIN_AFTER:
+                continue
+            if (moment := last_checked(self._means.pool.primary(row.uuid))) is not None:
+                checked[row.uuid] = moment
+        if (due := most_overdue(checked, _now() - timedelta(days=days))) is not None:
+            self._runner.submit("scrub", due, {}, "schedule", join=True)
 
     def _run_when_due(self, row: Primary, kind: str, minutes: int) -> None:
         now = _now()
@@ -131,6 +170,20 @@ class Duties:
             if last.state != "done" and last.finished_at and now - last.finished_at < RETRY_AFTER:
                 return
         self._runner.submit(kind, row.uuid, {}, "schedule", join=True)
+
+
+def last_checked(store: PrimaryStore) -> datetime | None:
+    """When all versions had been checked; before the first time, when the oldest was made."""
+    if store.health.completed_at:
+        return datetime.fromisoformat(store.health.completed_at)
+    versions = store.versions()
+    return stamp_time(versions[-1].stamp) if versions else None
+
+
+def most_overdue(checked: Mapping[str, datetime], limit: datetime) -> str | None:
+    """The primary whose last check is the longest ago, of those before ``limit``."""
+    due = {uuid: moment for uuid, moment in checked.items() if moment <= limit}
+    return min(due, key=due.__getitem__, default=None)
 
 
 def _now() -> datetime:

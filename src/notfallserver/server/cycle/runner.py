@@ -54,6 +54,13 @@ class JobContext:
         self._points: deque[tuple[float, int]] = deque()
         self._written = 0.0
 
+    @property
+    def primary(self) -> str:
+        """The UUID of the primary that the job works for; only for kinds that have one."""
+        if self.job.primary is None:
+            raise NotfallError("internal", f"The job {self.job.kind} has no primary.", status=500)
+        return self.job.primary
+
     def note(self, **values: Any) -> None:
         """Remember durably; None forgets a key."""
         self.notes = self._jobs.note(self.job.id, values)

@@ -9,8 +9,9 @@ from typing import Any
 
 from notfallserver.server.settings import Settings
 from notfallserver.server.vm.firmware import find_uefi
-from notfallserver.server.vm.fit import fit, real_cards
+from notfallserver.server.vm.fit import fit
 from notfallserver.server.vm.spec import Accelerator, VmSpec
+from notfallserver.wire.cards import real_cards
 from notfallserver.wire.facts import Machine
 
 SPARE_MEMORY = 1 << 30

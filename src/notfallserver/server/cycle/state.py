@@ -22,6 +22,12 @@ class State(StrEnum):
     REHEARSING = "rehearsing"
 
 
+WITH_STANDIN = frozenset(
+    {State.ACTIVATING, State.EMERGENCY, State.RECOVERING, State.SWITCHING_BACK}
+)
+"""States in which a stand-in exists: the original must not replicate, nobody may be removed."""
+
+
 class Event(StrEnum):
     FIRST_VERSION = "first_version"
     OUTAGE_SEEN = "outage_seen"

@@ -24,8 +24,9 @@ from notfallserver.server.vm.spec import (
     VmNic,
     VmSpec,
 )
+from notfallserver.wire.cards import real_cards
 from notfallserver.wire.errors import NotfallError
-from notfallserver.wire.facts import Disk, Machine, Nic
+from notfallserver.wire.facts import Disk, Machine
 
 _CONTROLLERS = {
     "virtio_blk": Controller.VIRTIO,
@@ -44,7 +45,6 @@ _CARDS = {
     "8139too": NicModel.RTL8139,
     "vmxnet3": NicModel.VMXNET3,
 }
-_VIRTUAL = {"bridge", "bonding", "dummy", "macvlan", "team", "tun", "veth", "vlan", "wireguard"}
 _LIMITS = {Controller.IDE: 4, Controller.MPTSAS: 8}
 """Most disks of a controller that has no second one in QEMU."""
 _ESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
@@ -64,7 +64,6 @@ def fit(
     memory_limit: int,
     cpu: str = "",
     serial_log: Path | None = None,
-    autostart: bool = False,
 ) -> VmSpec:
     """The stand-in of ``machine`` on ``images`` (one raw file for each of its disks, in order).
 
@@ -120,21 +119,7 @@ def fit(
         ),
         serial_log=serial_log,
         vnc=True,
-        autostart=autostart,
     )
-
-
-def real_cards(machine: Machine) -> list[Nic]:
-    """Cards with a MAC address of their own; bridges, bonds and tunnels lie on top of those."""
-    cards: dict[str, Nic] = {}
-    for nic in machine.nics:
-        mac = nic.mac.lower()
-        if nic.driver in _VIRTUAL or not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", mac):
-            continue
-        if int(mac[:2], 16) & 1 or mac == "00:00:00:00:00:00":
-            continue
-        cards.setdefault(mac, nic)
-    return list(cards.values())
 
 
 def _controller(disk: Disk, siblings: int) -> Controller:

@@ -84,9 +84,6 @@ class Hypervisor(Protocol):
     def screenshot(self, name: str, path: Path) -> None:
         """Write what the screen shows as PNG; needs ``vnc`` in the spec."""
 
-    def set_autostart(self, name: str, wanted: bool) -> None:
-        """Whether the machine starts with the host."""
-
     def info(self) -> HypervisorInfo: ...
 
 

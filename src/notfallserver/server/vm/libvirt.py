@@ -68,8 +68,7 @@ class LibvirtHypervisor:
     def define(self, spec: VmSpec) -> None:
         def act(connection: Any) -> None:
             # Validated: what libvirt doesn't know it would otherwise ignore in silence.
-            domain = connection.defineXMLFlags(domain_xml(spec), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
-            domain.setAutostart(int(spec.autostart))
+            connection.defineXMLFlags(domain_xml(spec), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
 
         self._call(act, spec.name, "machine-define")
 
@@ -141,9 +140,6 @@ class LibvirtHypervisor:
         except NotfallError as error:
             if error.code != "no-such-machine":
                 raise
-
-    def set_autostart(self, name: str, wanted: bool) -> None:
-        self._call(lambda it: it.lookupByName(name).setAutostart(int(wanted)), name)
 
     def screenshot(self, name: str, path: Path) -> None:
         def act(connection: Any) -> tuple[str, bytes]:

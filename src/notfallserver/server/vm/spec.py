@@ -169,7 +169,6 @@ class VmSpec:
     channels: tuple[Channel, ...] = ()
     vnc: bool = False
     localtime: bool = False
-    autostart: bool = False
     restarts: bool = True
     balloon: bool = False
     title: str = ""

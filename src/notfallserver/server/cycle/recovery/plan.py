@@ -6,11 +6,15 @@ as are needed, or just that many of its disks are empty. In every other case a p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from notfallserver.wire.cards import real_cards
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Disk, Machine
+
+LESS = 0.9
+"""Below this share of the original's memory a person is told; firmware keeps some of it."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class DiskPlan:
 
     pairs: tuple[Pair, ...]
     untouched: tuple[Disk, ...]
+    warnings: tuple[str, ...] = ()
 
     def orders(self) -> list[dict[str, object]]:
         return [pair.order() for pair in self.pairs]
@@ -56,7 +61,25 @@ def plan_recovery(original: Machine, target: Machine, named: Mapping[str, str]) 
         _check_fit(old, new)
         pairs.append(Pair(index, old, new))
     taken = {one.name for one in chosen}
-    return DiskPlan(tuple(pairs), tuple(one for one in target.disks if one.name not in taken))
+    untouched = tuple(one for one in target.disks if one.name not in taken)
+    return DiskPlan(tuple(pairs), untouched, tuple(_warnings(original, target)))
+
+
+def _warnings(original: Machine, target: Machine) -> Iterator[str]:
+    """What is weaker than on the original, but hinders nothing."""
+    if target.memory < original.memory * LESS:
+        has, had = _size(target.memory), _size(original.memory)
+        yield f"The target has {has} of memory, the original had {had}."
+    cards, before = len(real_cards(target)), len(real_cards(original))
+    if cards < before:
+        yield (
+            f"The target has {cards} network card(s), the original had {before}: the networks of "
+            "the others will be missing."
+        )
+
+
+def _size(size: int) -> str:
+    return f"{size / (1 << 30):.1f} GiB"
 
 
 def _choose(
@@ -109,8 +132,8 @@ def _check_fit(old: Disk, new: Disk) -> None:
     if new.size < old.size:
         raise NotfallError(
             "target-disk-too-small",
-            f"The target's disk {new.name} ({_size(new)}) is smaller than the original's "
-            f"{old.name} ({_size(old)}).",
+            f"The target's disk {new.name} ({_size(new.size)}) is smaller than the original's "
+            f"{old.name} ({_size(old.size)}).",
             "Use a disk of the same size or larger.",
         )
     if new.sector != old.sector:
@@ -123,9 +146,5 @@ def _check_fit(old: Disk, new: Disk) -> None:
 
 
 def _disks(disks: Sequence[Disk]) -> str:
-    inside = ", ".join(f"{one.name} ({_size(one)})" for one in disks)
+    inside = ", ".join(f"{one.name} ({_size(one.size)})" for one in disks)
     return f"{len(disks)} disk(s): {inside}" if disks else "no disks"
-
-
-def _size(disk: Disk) -> str:
-    return f"{disk.size / (1 << 30):.1f} GiB"
