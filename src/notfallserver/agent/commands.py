@@ -5,14 +5,28 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from typing import Any, Dict, Sequence
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Sequence
 
+import notfallserver
 from notfallserver.wire.errors import NotfallError
 
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LC_ALL": "C",
 }
+
+
+def this_program(module: str, arguments: Sequence[str]) -> List[str]:
+    """The command line that calls ``main`` of one of the agent's own modules in a new process."""
+    # The package's root works as a path whether it is a directory or a zip archive.
+    root = str(Path(notfallserver.__file__).parent.parent)
+    code = (
+        f"import sys; sys.path.insert(0, {root!r}); sys.dont_write_bytecode = True; "
+        f"from notfallserver.agent.{module} import main; main(sys.argv[1:])"
+    )
+    return [sys.executable, "-S", "-c", code, *arguments]
 
 
 def run(arguments: Sequence[str], timeout: float = 30) -> str:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, List
+from typing import Any, List, Optional
 
-from notfallserver.wire.client import Client, tls_context
+from notfallserver.agent.applications.settings import (
+    ApplicationSettings,
+    BadSettings,
+    read_settings,
+)
+from notfallserver.agent.gentle import NICE
+from notfallserver.wire.client import Client, Throttle, tls_context
 from notfallserver.wire.errors import NotfallError
 
 DIRECTORY = Path("/etc/notfall-agent")
@@ -24,6 +30,8 @@ class Settings:
     hot_passes: int = 6
     frozen_mib: int = 32
     freeze_seconds: float = 10.0
+    nice: int = NICE
+    applications: ApplicationSettings = field(default_factory=ApplicationSettings)
 
 
 def _bad(path: Path, why: str) -> NotfallError:
@@ -45,7 +53,12 @@ def load_settings(directory: Path) -> Settings:
     if not isinstance(read, dict) or not isinstance(read.get("url"), str):
         raise _bad(path, "it names no server")
     known = {one.name for one in fields(Settings)}
-    settings = Settings(**{name: value for name, value in read.items() if name in known})
+    given = {name: value for name, value in read.items() if name in known}
+    try:
+        given["applications"] = read_settings(given.get("applications", {}))
+    except BadSettings as error:
+        raise _bad(path, str(error)) from None
+    settings = Settings(**given)
     if not isinstance(settings.disks, list) or not all(isinstance(x, str) for x in settings.disks):
         raise _bad(path, "disks is no list of names")
     for name, least, most in (
@@ -53,6 +66,7 @@ def load_settings(directory: Path) -> Settings:
         ("hot_passes", 2, 50),
         ("frozen_mib", 2, 4096),
         ("freeze_seconds", 1, 60),
+        ("nice", 0, 19),
     ):
         value = getattr(settings, name)
         if not isinstance(value, (int, float)) or not least <= value <= most:
@@ -74,8 +88,16 @@ def role(directory: Path) -> str:
         return "primary"
 
 
-def connect(directory: Path, settings: Settings) -> Client:
-    """A client that shows this primary's certificate."""
+def recovery(directory: Path) -> str:
+    """Which recovery made this machine (written by the adaptation); empty on the original."""
+    try:
+        return (directory / "recovery").read_text().strip()
+    except OSError:
+        return ""
+
+
+def connect(directory: Path, settings: Settings, throttle: Optional[Throttle] = None) -> Client:
+    """A client that shows this primary's certificate, and sends as ``throttle`` allows."""
     try:
         context = tls_context(
             (directory / "ca.pem").read_text(),
@@ -84,4 +106,4 @@ def connect(directory: Path, settings: Settings) -> Client:
         )
     except OSError as error:
         raise _bad(directory, f"the certificates cannot be read ({error})") from None
-    return Client(settings.url, context)
+    return Client(settings.url, context, throttle=throttle)

@@ -88,6 +88,11 @@ class Crew:
                 self._give_up(error)
                 return
 
+    def rest(self, seconds: float) -> None:
+        """After an error: wait until everybody has ended the task under way."""
+        self._give_up(None)
+        self._idle(seconds)
+
     def close(self) -> None:
         with self._state:
             self._closed = True

@@ -12,10 +12,14 @@ from typing import List, Optional
 
 from notfallserver import VERSION
 from notfallserver.agent import config
+from notfallserver.agent.applications.leftovers import Notes, thaw_applications
+from notfallserver.agent.applications.show import show_applications
 from notfallserver.agent.disks.linux import machine_facts, protected_disks
 from notfallserver.agent.freeze import watchdog
 from notfallserver.agent.freeze.linux import thaw_leftovers
+from notfallserver.agent.gentle import settle_down
 from notfallserver.agent.install import Wish, install, uninstall
+from notfallserver.agent.place import Place
 from notfallserver.agent.service import Service
 from notfallserver.agent.stop import Stop, Stopped
 from notfallserver.wire.errors import NotfallError
@@ -37,10 +41,12 @@ def _parser() -> argparse.ArgumentParser:
         ("run", "the service: wait for orders"),
         ("replicate", "one replication now; tells the result as JSON"),
         ("facts", "what the server is told of this machine, as JSON"),
+        ("thaw", "thaw what an agent that was killed left frozen"),
+        ("applications", "which applications a replication makes stand still"),
     ):
         one = commands.add_parser(name, help=text)
         one.add_argument("--config", type=Path, default=config.DIRECTORY, metavar="DIR")
-    commands.add_parser("thaw", help="thaw what an agent that was killed left frozen")
+    one.add_argument("--try", action="store_true", help="hold them for a moment, without a freeze")
     commands.add_parser("uninstall", help="remove the agent from this machine")
     one = commands.add_parser("watchdog")  # for the agent itself
     one.add_argument("rest", nargs="+")
@@ -51,16 +57,16 @@ def main(arguments: Optional[List[str]] = None) -> int:
     given = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
-        _carry_out(given)
+        return _carry_out(given)
     except NotfallError as error:
         print(f"{error.cause}\n{error.remedy}".strip(), file=sys.stderr)
         return 1
     except Stopped:
         return 130
-    return 0
 
 
-def _carry_out(given: argparse.Namespace) -> None:
+def _carry_out(given: argparse.Namespace) -> int:
+    """Returns the exit code."""
     if given.command == "install":
         wish = Wish(given.server, given.token, given.ca, given.disk, not given.no_service)
         print(f"This machine is enrolled as {install(wish)}.")
@@ -72,8 +78,11 @@ def _carry_out(given: argparse.Namespace) -> None:
         stop = Stop()
         stop.listen()
         service = Service(given.config, stop)
+        own = Place(given.config)
+        settle_down(config.load_settings(given.config).nice)
         try:
-            thaw_leftovers()
+            thaw_leftovers(own.note)
+            thaw_applications(Notes(own.directory))
             print(json.dumps(asdict(service.replicate())))
         finally:
             service.close()
@@ -82,12 +91,19 @@ def _carry_out(given: argparse.Namespace) -> None:
         disks = config.load_settings(given.config).disks if has_settings else []
         print(json.dumps(machine_facts(protected_disks(disks)).to_json(), indent=2))
     elif given.command == "thaw":
-        for place in thaw_leftovers():
+        own = Place(given.config)
+        for place in thaw_leftovers(own.note):
             print(f"{place} was frozen.")
+        for line in thaw_applications(Notes(own.directory)):
+            print(f"{line}.")
+    elif given.command == "applications":
+        settings = config.load_settings(given.config)
+        return show_applications(settings, Place(given.config).directory, vars(given)["try"])
     elif given.command == "uninstall":
         uninstall()
     else:
         watchdog.main(given.rest)
+    return 0
 
 
 if __name__ == "__main__":

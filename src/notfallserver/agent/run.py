@@ -8,34 +8,47 @@ they are thawed, and the rest is sent. A run cut at any instant leaves the last 
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
+from notfallserver.agent.applications.application import Applied, consistency
+from notfallserver.agent.applications.hold import Applications
+from notfallserver.agent.applications.plan import plan_applications
 from notfallserver.agent.changes.base import Marks, marked_runs
 from notfallserver.agent.changes.ledger import Ledger
 from notfallserver.agent.config import Settings
 from notfallserver.agent.crew import Crew
 from notfallserver.agent.disks.base import Protected
 from notfallserver.agent.disks.direct import DirectDisk
+from notfallserver.agent.disks.fitness import check_fitness
 from notfallserver.agent.disks.linux import machine_facts
 from notfallserver.agent.disks.mounts import Mount, current_mounts, to_freeze
 from notfallserver.agent.disks.runs import intersect, merged, subtract, total, whole
 from notfallserver.agent.disks.used import Census, FreeSpace, used_runs
 from notfallserver.agent.freeze.linux import Freezer, Held, write_out
+from notfallserver.agent.gentle import hurry
 from notfallserver.agent.line import Line
 from notfallserver.agent.moment import FrozenBuffer, TooMuch, all_batches
+from notfallserver.agent.pace import Pace
+from notfallserver.agent.packing import Packing
+from notfallserver.agent.place import Place, boot_id
 from notfallserver.agent.send import Batch, Sender
 from notfallserver.agent.stop import Stop
+from notfallserver.wire.allowance import read_allowance
 from notfallserver.wire.blocks import BLOCK, Run
+from notfallserver.wire.client import Throttle
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.frames import HOLE_RUNS, readable_codecs
 
 TRIES = 4
 """How often a frozen moment that was too long is tried again after another hot pass."""
+TRIES_HOLDING = 2
+"""How many of them hold applications, which write much when they are made to stand still."""
 
 Used = List[List[Run]]
 
@@ -59,10 +72,7 @@ class Outcome:
     freeze_ms: float
     seconds: float
     consistency: str
-
-
-def boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    applications: Tuple[Applied, ...] = ()
 
 
 class Replication:
@@ -71,28 +81,40 @@ class Replication:
     def __init__(
         self,
         settings: Settings,
+        place: Place,
         disks: Sequence[Protected],
         ledger: Ledger,
-        connect: Callable[[], Line],
+        connect: Callable[[Optional[Throttle]], Line],
         stop: Stop,
     ) -> None:
         self._settings = settings
+        self._place = place
         self._protected = list(disks)
         self._ledger = ledger
         self._connect = connect
         self._stop = stop
         self._cleanup = ExitStack()
-        self._line = connect()
+        self._line = connect(None)
+        self._pace = Pace()
         self._path = ""
         self._phase = "hot"
         self._pass = 0
         self._total = 0
+        self._applied: Tuple[Applied, ...] = ()
         self._seen: Used = [[] for _ in disks]
         """Blocks whose content was sent at least once, in this run or the version it builds on."""
 
+    @property
+    def begun(self) -> bool:
+        """Whether the server knows this run: then it also hears how it ends."""
+        return bool(self._path)
+
     def run(self) -> Outcome:
         began = time.monotonic()
-        machine = machine_facts(self._protected).to_json()
+        self._ask_for_promised()
+        facts = machine_facts(self._protected)
+        check_fitness(facts, self._protected, current_mounts())
+        machine = facts.to_json()
         body = {
             "machine": machine,
             "codecs": readable_codecs(),
@@ -100,6 +122,8 @@ class Replication:
             "boot_id": boot_id(),
         }
         answer = self._line.call("/agent/v1/runs", body)
+        self._pace.allow(read_allowance(answer.get("allowance")))
+        self._pace.expect(answer.get("line_rate"))
         self._path = f"/agent/v1/runs/{answer.get('run', '')}"
         with self._cleanup:
             self._cleanup.callback(self._line.close)
@@ -116,15 +140,18 @@ class Replication:
             pass  # it is in the agent's log; the server notices the silence
 
     def _transfer(self, answer: Dict[str, Any], machine: Dict[str, Any], began: float) -> Outcome:
-        base, codec = str(answer.get("base", "")), int(answer.get("codec", 0))
+        base = str(answer.get("base", ""))
         self._crew = Crew(self._settings.workers)
         self._cleanup.callback(self._crew.close)
         self._disks = []
         for one in self._protected:
             self._disks.append(DirectDisk(one))
             self._cleanup.callback(self._disks[-1].close)
-        self._sender = Sender(self._crew, self._connect, self._disks, self._path, codec)
+        self._sender = Sender(
+            self._crew, self._connect, self._disks, self._path, self._packing(answer), self._pace
+        )
         self._cleanup.callback(self._sender.close)
+        self._cleanup.callback(self._pace.close)
         tracked = bool(self._ledger.knows and base and self._ledger.since == base)
         self._sender.unasked = not base and answer.get("resumed") is False
         self._hot_passes(tracked)
@@ -133,18 +160,22 @@ class Replication:
         held, used = self._freeze(buffer)
         self._send_rest(buffer, used)
         frozen_blocks = sum(total(buffer.held(disk)) for disk in range(len(self._disks)))
+        whole = consistency(held.consistency, self._applied)
         seal = {
             "machine": machine,
             "frozen_at": held.frozen_at,
             "freeze_ms": round(held.milliseconds, 1),
-            "consistency": held.consistency,
+            "consistency": whole,
+            "applications": [asdict(one) for one in self._applied],
             "passes": self._pass,
             "bytes_read": self._sender.read + frozen_blocks * BLOCK,
             "bytes_sent": self._sender.sent,
             "read_all": not tracked,
+            "line_rate": round(self._pace.gauge.rate()),
         }
-        version = str(self._line.call(f"{self._path}/seal", seal, timeout=600).get("version", ""))
-        self._ledger.seal(version, used)
+        self._ledger.promise(self._path, used)
+        version = self._seal(self._path, seal)
+        self._ledger.seal(version)
         return Outcome(
             version,
             not tracked,
@@ -154,8 +185,35 @@ class Replication:
             frozen_blocks,
             held.milliseconds,
             time.monotonic() - began,
-            held.consistency,
+            whole,
+            self._applied,
         )
+
+    def _packing(self, answer: Dict[str, Any]) -> Packing:
+        told = answer.get("codecs")
+        codecs = {one for one in told if isinstance(one, int)} if isinstance(told, list) else set()
+        threads = min(self._settings.workers, os.cpu_count() or 1)
+        return Packing(
+            int(answer.get("codec", 0)),
+            [one for one in readable_codecs() if one in codecs],
+            threads,
+            self._pace.line_rate,
+        )
+
+    def _seal(self, path: str, body: Dict[str, Any]) -> str:
+        """The version that came of a run."""
+        return str(self._line.call(f"{path}/seal", body, timeout=600).get("version", ""))
+
+    def _ask_for_promised(self) -> None:
+        """An agent was killed, or the line cut, while the server sealed: what came of it?"""
+        if not self._ledger.sealing:
+            return
+        try:
+            self._ledger.seal(self._seal(self._ledger.sealing, {}))
+        except NotfallError as error:
+            if error.status >= 500:  # the server doesn't say; a run can't begin either
+                raise
+            self._ledger.withdraw()
 
     # -- hot -------------------------------------------------------------------------------------
 
@@ -221,27 +279,33 @@ class Replication:
     def _tick(self) -> None:
         """Tell the progress; leave when asked to."""
         self._stop.check()
+        held = self._pace.watch(self._phase == "hot")
         body = {
-            "phase": self._phase,
+            "phase": f"paused: {held}" if held else self._phase,
             "pass": self._pass,
             "done": min(self._sender.done, self._total),
             "total": self._total,
         }
-        if self._line.call(f"{self._path}/progress", body).get("cancelled") is True:
+        answer = self._line.call(f"{self._path}/progress", body)
+        self._pace.allow(read_allowance(answer.get("allowance")))
+        if answer.get("cancelled") is True:
             raise NotfallError("cancelled", "The replication was cancelled.", status=409)
 
     # -- frozen ----------------------------------------------------------------------------------
 
     def _freeze(self, buffer: FrozenBuffer) -> Tuple[Held, Used]:
+        applications = self._prepare_applications()
         for attempt in range(TRIES):
             buffer.clear()
+            if attempt == TRIES_HOLDING:
+                applications.give_up("Too much was written while it was made to stand still.")
             if attempt:
                 buffer.resize(self._larger_buffer(attempt))
             self._phase = "frozen"
             self._tick()
             marks: List[Marks] = []
             try:
-                held, free = self._hold(buffer, marks)
+                held, free = self._hold(buffer, marks, applications)
             except (TooMuch, NotfallError) as error:
                 if isinstance(error, NotfallError) and error.code != "freeze-lost":
                     raise
@@ -253,6 +317,7 @@ class Replication:
                 raise NotfallError(
                     "tracker-gap", f"Writes were missed: {why}.", "Run it again.", retry=True
                 )
+            self._applied = applications.applied(held.still_at)
             return held, used_runs(self._protected, free)
         raise NotfallError(
             "not-consistent",
@@ -270,18 +335,32 @@ class Replication:
     def _why(self) -> str:
         return str(getattr(self._ledger.changes, "why", ""))
 
-    def _hold(self, buffer: FrozenBuffer, taken: List[Marks]) -> Tuple[Held, FreeSpace]:
+    def _prepare_applications(self) -> Applications:
+        """Start what holds applications; what they then write is read in another hot pass."""
+        settings = self._settings.applications
+        planned = plan_applications(settings, self._groups()[1])
+        applications = Applications(planned, settings.limit_seconds, self._place.directory)
+        self._cleanup.callback(applications.close)
+        if applications.prepare(self._tick) and self._ledger.knows:
+            write_out(self._groups()[1])
+            self._hot_pass(self._written_or_new(self._ledger.take(), self._count_used()))
+        return applications
+
+    def _hold(
+        self, buffer: FrozenBuffer, taken: List[Marks], applications: Applications
+    ) -> Tuple[Held, FreeSpace]:
         mounts, groups = self._groups()
         limit = self._settings.freeze_seconds
         with ExitStack() as cleanup:
             census = Census(self._disks, mounts)
             cleanup.callback(census.close)
-            freezer = cleanup.enter_context(Freezer(groups, limit, self._stop))
+            cleanup.enter_context(hurry())
+            freezer = cleanup.enter_context(Freezer(groups, limit, self._stop, self._place.note))
             if not self._ledger.knows:
                 self._rehearse(buffer, limit)
             freezer.write_out()
             self._ledger.changes.settle()
-            with freezer.hold() as held:
+            with applications.hold(), freezer.hold() as held:
                 if self._ledger.knows:
                     taken.append(self._ledger.take())
                     free = census.free_space()

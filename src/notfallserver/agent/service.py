@@ -13,13 +13,17 @@ from typing import Any, Dict, Optional
 
 from notfallserver import VERSION
 from notfallserver.agent import config
-from notfallserver.agent.changes.ledger import Ledger, watch
+from notfallserver.agent.applications.leftovers import Notes, thaw_applications
+from notfallserver.agent.changes.ledger import Ledger, open_ledger
 from notfallserver.agent.config import Settings
 from notfallserver.agent.disks.linux import machine_facts, protected_disks
 from notfallserver.agent.freeze.linux import thaw_leftovers
+from notfallserver.agent.gentle import settle_down
 from notfallserver.agent.line import Line
-from notfallserver.agent.run import Outcome, Replication, boot_id
+from notfallserver.agent.place import Place, boot_id
+from notfallserver.agent.run import Outcome, Replication
 from notfallserver.agent.stop import Stop, Stopped
+from notfallserver.wire.client import Throttle
 from notfallserver.wire.errors import NotfallError
 
 log = logging.getLogger("notfall-agent")
@@ -34,14 +38,19 @@ class Service:
 
     def __init__(self, directory: Path, stop: Stop) -> None:
         self._directory = directory
+        self._place = Place(directory)
         self._stop = stop
         self._settings: Settings = config.load_settings(directory)
         self._ledger: Optional[Ledger] = None
+        self._untold: Optional[NotfallError] = None  # a failure that no run could report
 
     def serve(self) -> None:
         """Work until asked to leave."""
-        for place in thaw_leftovers():
+        settle_down(self._settings.nice)
+        for place in thaw_leftovers(self._place.note):
             log.warning("thawed %s, which an agent that was killed had left frozen", place)
+        for line in thaw_applications(Notes(self._place.directory)):
+            log.warning("%s", line)
         try:
             self._watch_early()
             self._loop()
@@ -69,7 +78,7 @@ class Service:
                 answer = client.call(
                     "POST", "/agent/v1/poll", self._poll_body(first, False), POLL_TIMEOUT
                 )
-                first, pause = False, _FIRST_PAUSE
+                first, pause, self._untold = False, _FIRST_PAUSE, None
             except NotfallError as error:
                 log.warning("poll: %s", error)
                 self._stop.wait(pause)
@@ -87,9 +96,12 @@ class Service:
         body: Dict[str, Any] = {
             "boot_id": boot_id(),
             "role": self._role(),
+            "recovery": config.recovery(self._directory),
             "agent": VERSION,
             "busy": busy,
         }
+        if self._untold is not None:
+            body["failed"] = self._untold.to_json()
         if facts:
             try:
                 body["machine"] = machine_facts(protected_disks(self._settings.disks)).to_json()
@@ -104,10 +116,14 @@ class Service:
         try:
             outcome = self.replicate()
             log.info("version %s: %s", outcome.version, outcome)
+            for one in outcome.applications:
+                if one.error:
+                    log.warning("%s did not stand still: %s", one.name, one.error)
         except NotfallError as error:
             log.error("replication failed: %s [%s]", error, error.code)
-        except (OSError, RuntimeError, ValueError, MemoryError):
+        except (OSError, RuntimeError, ValueError, MemoryError) as error:
             log.exception("replication failed")
+            self._untold = _failed(error)
         finally:
             over.set()
 
@@ -123,21 +139,24 @@ class Service:
 
     def replicate(self) -> Outcome:
         """One run now."""
-        disks = protected_disks(self._settings.disks)
-        ledger = self._current_ledger()
 
-        def connect() -> Line:
-            return Line(config.connect(self._directory, self._settings), self._stop)
+        def connect(throttle: Optional[Throttle]) -> Line:
+            client = config.connect(self._directory, self._settings, throttle)
+            return Line(client, self._stop)
 
+        replication: Optional[Replication] = None
         try:
-            return Replication(self._settings, disks, ledger, connect, self._stop).run()
-        except OSError as error:
-            raise NotfallError(
-                "agent-failed",
-                f"The agent could not go on ({error}).",
-                "See its log on the primary: journalctl -u notfall-agent",
-                retry=True,
-            ) from error
+            disks = protected_disks(self._settings.disks)
+            ledger = self._current_ledger()
+            replication = Replication(
+                self._settings, self._place, disks, ledger, connect, self._stop
+            )
+            return replication.run()
+        except (NotfallError, OSError) as error:
+            failed = error if isinstance(error, NotfallError) else _failed(error)
+            if replication is None or not replication.begun:
+                self._untold = failed
+            raise failed from error
 
     def _current_ledger(self) -> Ledger:
         """What is known; nothing any more if disks or partitions changed or writes were missed."""
@@ -147,7 +166,7 @@ class Service:
             self._ledger.close()
             self._ledger = None
         if self._ledger is None:
-            self._ledger = Ledger(disks, watch(disks))
+            self._ledger = open_ledger(disks, self._place, self._settings.primary)
             if not self._ledger.knows:
                 log.warning("no write tracker here: each replication reads everything")
         return self._ledger
@@ -156,3 +175,12 @@ class Service:
         if self._ledger is not None:
             self._ledger.close()
             self._ledger = None
+
+
+def _failed(error: Exception) -> NotfallError:
+    return NotfallError(
+        "agent-failed",
+        f"The agent could not go on ({error}).",
+        "See its log on the primary: journalctl -u notfall-agent",
+        retry=True,
+    )

@@ -57,6 +57,10 @@ class Settings(BaseSettings):
     """Minutes between replications of a new primary; 0: only on request."""
     capture_minutes: int = Field(default=15, ge=0, le=525600)
     """Minutes between captures of a stand-in; 0: only on request."""
+    scrub_days: int = Field(default=7, ge=0, le=3650)
+    """All versions are read and checked this often, in days; 0: only on request."""
+    scrub_mib_s: int = Field(default=100, ge=0, le=1 << 20)
+    """So fast versions are read for that, in MiB a second; 0: as fast as the disks can."""
     rescue_cache: Path | None = None
     """Where the slow part of the rescue medium is kept; default: in ``data_dir``."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -35,6 +35,33 @@ def replicate(primary: PrimaryName, follow: Follow = False) -> None:
     begin_job(api, api.post(f"/primaries/{primary}/replicate"), follow)
 
 
+def scrub(
+    primary: PrimaryName,
+    version: Annotated[str, typer.Option(metavar="V", help="Check only this version.")] = "",
+    follow: Follow = False,
+) -> None:
+    """Read versions and compare them with their block index; repair what can be repaired."""
+    api = connect()
+    job = api.post(f"/primaries/{primary}/scrub", {"version": version or None})
+    begin_job(api, job, follow)
+
+
+def _soundness(damage: dict[str, Any]) -> str:
+    """'2 h ago', or what is wrong."""
+    if not damage["blocks"] and not damage["indexes"]:
+        return ago(damage["checked_at"], "")
+    what = f"{damage['blocks']} blocks DAMAGED"
+    if damage["indexes"]:
+        what += ", index DAMAGED"
+    return what + (", lost" if damage["lost"] else "")
+
+
+_TITLES = (
+    *("VERSION", "TAKEN", "AGE", "BY", "CONSISTENT", "DISKS", "SIZE", "USED", "PREPARED"),
+    *("CHECKED", "APPLICATIONS"),
+)
+
+
 def versions(primary: PrimaryName) -> None:
     """List a primary's versions, the newest first."""
     rows = connect().get(f"/primaries/{primary}/versions")
@@ -42,7 +69,7 @@ def versions(primary: PrimaryName) -> None:
         tell_json(rows)
         return
     tell_table(
-        ("VERSION", "TAKEN", "AGE", "BY", "CONSISTENT", "DISKS", "SIZE", "USED", "PREPARED"),
+        _TITLES,
         (
             (
                 row["stamp"],
@@ -54,11 +81,21 @@ def versions(primary: PrimaryName) -> None:
                 size(row["size"]),
                 size(row["used"]),
                 "yes" if row["prepared"] else "",
+                _soundness(row["damage"]),
+                ", ".join(_application(one) for one in row["applications"]),
             )
             for row in rows
         ),
         "There is no version yet.",
     )
+    for one in rows[0]["applications"] if rows else ():
+        if one["error"]:
+            tell(f"{one['name']} did not stand still in the newest version: {one['error']}")
+
+
+def _application(one: dict[str, Any]) -> str:
+    name = str(one["name"])
+    return f"not {name}" if one["error"] else f"{name} ({one['held_ms'] / 1000:.1f} s)"
 
 
 def files(
@@ -213,7 +250,8 @@ def read_time(text: str, now: datetime) -> datetime:
 def undo(primary: PrimaryName, follow: Follow = True) -> None:
     """Go back one step: from the switch-back to the stand-in, from the stand-in to before it."""
     api = connect()
-    begin_job(api, api.post(f"/primaries/{primary}/undo"), follow)
+    job = api.post(f"/primaries/{primary}/undo")
+    begin_job(api, job, follow, cancelling=job["kind"] != "undo")
 
 
 @rescue.command()
@@ -229,5 +267,15 @@ def _rescue() -> None:
 
 
 def add_to(app: typer.Typer) -> None:
-    for command in (replicate, versions, files, activate, targets, recover, switch_back, undo):
+    for command in (
+        replicate,
+        versions,
+        scrub,
+        files,
+        activate,
+        targets,
+        recover,
+        switch_back,
+        undo,
+    ):
         app.command(command.__name__.replace("_", "-"))(command)

@@ -21,10 +21,13 @@ from notfallserver.server.cli.show import (
 from notfallserver.wire.errors import NotfallError
 
 
-def begin_job(api: Api, job: dict[str, Any], follow: bool) -> None:
-    """Tell of a job that was just begun, or follow it."""
+def begin_job(api: Api, job: dict[str, Any], follow: bool, cancelling: bool = False) -> None:
+    """Tell of a job that was just begun, or follow it.
+
+    ``cancelling``: the command itself has cancelled the job, so that end is a success.
+    """
     if follow:
-        follow_job(api, job["id"])
+        follow_job(api, job["id"], cancelling)
     elif chosen.as_json:
         tell_json(job)
     else:
@@ -32,7 +35,7 @@ def begin_job(api: Api, job: dict[str, Any], follow: bool) -> None:
         tell(f"Follow it: notfall jobs --follow {job['id']}")
 
 
-def follow_job(api: Api, job: str) -> None:
+def follow_job(api: Api, job: str, cancelling: bool = False) -> None:
     """Show a job until it is over; one that failed becomes this command's error."""
     try:
         last = _follow_lines(api, job) if chosen.as_json else _follow_bar(api, job)
@@ -41,9 +44,9 @@ def follow_job(api: Api, job: str) -> None:
         raise typer.Exit(130) from None
     if last["state"] == "failed":
         raise NotfallError.from_json(last["error"] or {}, 500)
-    if last["state"] == "cancelled":
+    if last["state"] == "cancelled" and not cancelling:
         raise NotfallError("job-cancelled", f"The job {job} was cancelled.")
-    for key, value in last["result"].items():
+    for key, value in (last["result"] or {}).items():
         tell(f"{key.replace('_', ' ')}: {value}")
 
 

@@ -1,4 +1,4 @@
-"""``notfall primary``: invite, list, show, schedule, remove."""
+"""``notfall primary``: invite, list, show, schedule, limit, remove."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from notfallserver.server.cli.show import (
     tell_pairs,
     tell_table,
 )
+from notfallserver.server.cycle.normal.limit_text import line_text, rate_text
 from notfallserver.wire.errors import NotfallError
 
 app = typer.Typer(help="The servers that are protected.", no_args_is_help=True)
@@ -92,10 +93,30 @@ def show(primary: PrimaryName) -> None:
             ("agent", f"{row['agent_version']} as {row['agent_role']}".strip(" as")),
             ("replication", _every(row["schedule_minutes"])),
             ("capture of a stand-in", _every(row["capture_minutes"])),
+            *(
+                ("DAMAGED versions", f"{row['damaged_versions']}; see 'notfall versions'")
+                for _ in [0]
+                if row["damaged_versions"]
+            ),
+            *_line_pairs(row),
             *(("recovery", _closeness(row["recovery"])) for _ in [0] if row["recovery"]),
             *(("under way", _job(job)) for job in row["jobs"]),
         )
     )
+
+
+def _line_pairs(row: dict[str, Any]) -> list[tuple[str, str]]:
+    """Limits, what the line gave, and what that means for the age of the newest version."""
+    words = row["limits"]["words"] or ["none"]
+    pairs = [("limits" if one is words[0] else "", one) for one in words]
+    if row["limits"]["windows"]:
+        pairs.append(("limit of the line now", rate_text(row["limits"]["rate_now"])))
+    if line := row["line"]:
+        held = "at least " if line["limited"] else ""
+        pairs.append(("line", f"{held}{line_text(line['rate'])}, measured {ago(line['at'])}"))
+    if forecast := row["forecast"]:
+        pairs.append(("forecast", forecast["words"]))
+    return pairs
 
 
 def _closeness(recovery: dict[str, Any]) -> str:
@@ -132,6 +153,56 @@ def schedule(
         f"{row['name']}: replication {_every(row['schedule_minutes'])}, "
         f"capture {_every(row['capture_minutes'])}."
     )
+
+
+@app.command()
+def limit(
+    primary: PrimaryName,
+    rate: Annotated[
+        str | None, typer.Option(help="Most on the line: 10Mbit (bits), 2MB (bytes), none.")
+    ] = None,
+    window: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='Another rate at some hours: "Mon-Fri 08:00-18:00=2Mbit". May be given several '
+            'times and replaces all windows; "none" removes them. Times are this server\'s.'
+        ),
+    ] = None,
+    read_rate: Annotated[
+        str | None, typer.Option(help="Most read from the disks: 100MB, none.")
+    ] = None,
+    pause_load: Annotated[
+        str | None, typer.Option(help="Pause while the primary's load is above this: 8, none.")
+    ] = None,
+    pause_pressure: Annotated[
+        str | None,
+        typer.Option(help="Pause while others wait for disks more than so many percent: 20, none."),
+    ] = None,
+    pause_minutes: Annotated[
+        int | None, typer.Option(min=1, max=1440, help="Most minutes that one run pauses.")
+    ] = None,
+    no_limits: Annotated[
+        bool, typer.Option("--no-limits", help="Take all limits away; others given here then hold.")
+    ] = False,
+) -> None:
+    """Limit what replication takes of line and disks, also a run under way. No option: show."""
+    body: dict[str, Any] = {
+        "rate": rate,
+        "windows": window or None,
+        "read_rate": read_rate,
+        "pause_load": pause_load,
+        "pause_pressure": pause_pressure,
+        "pause_minutes": pause_minutes,
+    }
+    api = connect()
+    if no_limits or any(one is not None for one in body.values()):
+        row = api.post(f"/primaries/{primary}/limits", {**body, "clear": no_limits})
+    else:
+        row = api.get(f"/primaries/{primary}")
+    if chosen.as_json:
+        tell_json(row["limits"])
+        return
+    tell_pairs([("primary", row["name"]), *_line_pairs(row)])
 
 
 @app.command()

@@ -117,6 +117,11 @@ def status() -> None:
             ("filesystem", f"{pool['filesystem']}, reflink: {'yes' if pool['reflink'] else 'NO'}"),
             ("primaries", states or "none"),
             ("running jobs", str(row["running_jobs"])),
+            *(
+                ("DAMAGED versions", str(row["damaged_versions"]))
+                for _ in [0]
+                if row["damaged_versions"]
+            ),
             ("CA's fingerprint", row["fingerprint"]),
         )
     )

@@ -10,11 +10,19 @@ from typing import Any
 from pydantic import BaseModel
 
 from notfallserver.server.cycle.actions import RecoveryPlan, VersionInfo
+from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.pool.layout import stamp_time
 from notfallserver.server.records.jobs import Job
 from notfallserver.server.records.journal import Entry
 from notfallserver.server.records.primaries import Primary
 from notfallserver.server.records.targets import Target
+from notfallserver.server.web.line_answers import (
+    ForecastAnswer,
+    LimitsAnswer,
+    LineAnswer,
+    limits_of,
+    line_of,
+)
 from notfallserver.wire.errors import NotfallError
 
 
@@ -99,11 +107,18 @@ class PrimaryAnswer(BaseModel):
     addresses: list[str]
     newest_version: str
     newest_version_at: datetime | None
+    damaged_versions: int
     recovery: RecoveryAnswer | None
+    limits: LimitsAnswer
+    line: LineAnswer | None
+    forecast: ForecastAnswer | None
     jobs: list[JobAnswer]
 
     @classmethod
-    def of(cls, primary: Primary, jobs: Sequence[Job]) -> PrimaryAnswer:
+    def of(
+        cls, primary: Primary, jobs: Sequence[Job], forecast: Forecast | None = None
+    ) -> PrimaryAnswer:
+        """The forecast needs the pool, so only the view of one primary has it."""
         machine = primary.machine
         return cls(
             uuid=primary.uuid,
@@ -120,11 +135,15 @@ class PrimaryAnswer(BaseModel):
             addresses=machine.addresses() if machine else [],
             newest_version=primary.newest_version,
             newest_version_at=version_time(primary.newest_version),
+            damaged_versions=primary.notes.get("damaged", 0),
             recovery=(
                 RecoveryAnswer.of(primary.notes["recovery"])
                 if "recovery" in primary.notes
                 else None
             ),
+            limits=limits_of(primary),
+            line=line_of(primary),
+            forecast=ForecastAnswer.of(forecast) if forecast else None,
             jobs=[JobAnswer.of(job, primary.name) for job in jobs if job.primary == primary.uuid],
         )
 
@@ -138,6 +157,24 @@ class InviteAnswer(BaseModel):
     urls: list[str]
 
 
+class DamageAnswer(BaseModel):
+    """``blocks`` of 64 KiB are damaged; ``lost``: no copy of them is left. ``checked_at``: when the
+    version was last read as a whole."""
+
+    checked_at: datetime | None
+    blocks: int
+    indexes: int
+    lost: bool
+
+
+class ApplicationAnswer(BaseModel):
+    """``error`` is empty when it stood still for the version, ``held_ms`` how long."""
+
+    name: str
+    held_ms: float
+    error: str
+
+
 class VersionAnswer(BaseModel):
     stamp: str
     taken_at: datetime
@@ -148,6 +185,8 @@ class VersionAnswer(BaseModel):
     disks: int
     newest: bool
     prepared: bool
+    damage: DamageAnswer
+    applications: list[ApplicationAnswer]
 
     @classmethod
     def of(cls, version: VersionInfo) -> VersionAnswer:
@@ -268,6 +307,7 @@ class StatusAnswer(BaseModel):
     pool: PoolAnswer
     states: dict[str, int]
     running_jobs: int
+    damaged_versions: int
 
 
 def version_time(stamp: str) -> datetime | None:

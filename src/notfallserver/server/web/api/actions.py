@@ -26,6 +26,14 @@ class ActivateRequest(BaseModel):
     overrule_reason: str = Field(default="", max_length=1000)
 
 
+class ScrubRequest(BaseModel):
+    """``version``: check only this one; left out: all."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: str | None = Field(default=None, max_length=64)
+
+
 class PlanRequest(BaseModel):
     """``disks``: old disk's name -> new disk's name; left out, the server chooses."""
 
@@ -73,6 +81,14 @@ class MountAnswer(BaseModel):
 def replicate(request: Request, name: Name, who: Person) -> JobAnswer:
     primary = _primary(request, name)
     return JobAnswer.of(house_of(request).conductor.replicate(primary.uuid, who), primary.name)
+
+
+@router.post("/primaries/{name}/scrub", status_code=202)
+def scrub(request: Request, name: Name, body: ScrubRequest, who: Person) -> JobAnswer:
+    """Check versions against their block index, and repair what can be."""
+    primary = _primary(request, name)
+    job = house_of(request).conductor.scrub(primary.uuid, who, body.version)
+    return JobAnswer.of(job, primary.name)
 
 
 @router.post("/primaries/{name}/activate", status_code=202)

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from notfallserver.server.cycle.normal.limits import Wish
 from notfallserver.server.web.answers import InviteAnswer, PrimaryAnswer, VersionAnswer
 from notfallserver.server.web.enrol import invitation_line
 from notfallserver.server.web.peer import house_of
@@ -16,6 +17,8 @@ from notfallserver.wire.errors import NotfallError
 router = APIRouter(tags=["primaries"])
 
 Name = Annotated[str, Path(max_length=80, description="A primary's name or UUID")]
+LimitText = Annotated[str | None, Field(max_length=40)]
+WindowText = Annotated[str, Field(max_length=100)]
 Minutes = Annotated[int | None, Field(ge=0, le=525600)]
 
 
@@ -38,6 +41,26 @@ class ScheduleRequest(BaseModel):
     capture_minutes: Minutes = None
 
 
+class LimitsRequest(BaseModel):
+    """As written on the command line: ``10Mbit``, ``2MB``, ``none``; left out: as it was.
+
+    ``windows`` replaces all windows; ``clear`` takes all limits away before the rest is applied.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    rate: LimitText = None
+    windows: Annotated[list[WindowText] | None, Field(max_length=64)] = None
+    read_rate: LimitText = None
+    pause_load: LimitText = None
+    pause_pressure: LimitText = None
+    pause_minutes: Annotated[int | None, Field(ge=1, le=1440)] = None
+    clear: bool = False
+
+    def window_texts(self) -> tuple[str, ...] | None:
+        return None if self.windows is None else tuple(self.windows)
+
+
 class RemoveRequest(BaseModel):
     """``confirm`` must repeat the primary's name."""
 
@@ -55,9 +78,14 @@ def list_primaries(request: Request, who: Person) -> list[PrimaryAnswer]:
 
 @router.get("/primaries/{name}")
 def show_primary(request: Request, name: Name, who: Person) -> PrimaryAnswer:
-    catalogue = house_of(request).catalogue
-    primary = catalogue.primaries.find(name)
-    return PrimaryAnswer.of(primary, catalogue.jobs.unfinished(primary.uuid))
+    return _one(request, name)
+
+
+def _one(request: Request, name: str) -> PrimaryAnswer:
+    house = house_of(request)
+    primary = house.catalogue.primaries.find(name)
+    jobs = house.catalogue.jobs.unfinished(primary.uuid)
+    return PrimaryAnswer.of(primary, jobs, house.conductor.forecast(primary.uuid))
 
 
 @router.post("/invites", status_code=201)
@@ -76,12 +104,20 @@ def invite(request: Request, body: InviteRequest, who: Person) -> InviteAnswer:
 
 @router.post("/primaries/{name}/schedule")
 def set_schedule(request: Request, name: Name, body: ScheduleRequest, who: Person) -> PrimaryAnswer:
-    catalogue = house_of(request).catalogue
-    primary = catalogue.primaries.find(name)
-    primary = catalogue.primaries.set_schedule(
-        primary.uuid, body.schedule_minutes, body.capture_minutes, who
-    )
-    return PrimaryAnswer.of(primary, catalogue.jobs.unfinished(primary.uuid))
+    primaries = house_of(request).catalogue.primaries
+    uuid = primaries.find(name).uuid
+    primaries.set_schedule(uuid, body.schedule_minutes, body.capture_minutes, who)
+    return _one(request, uuid)
+
+
+@router.post("/primaries/{name}/limits")
+def set_limits(request: Request, name: Name, body: LimitsRequest, who: Person) -> PrimaryAnswer:
+    """Limits for the replication; they act on a run under way within seconds."""
+    house = house_of(request)
+    primary = house.catalogue.primaries.find(name)
+    wish = Wish(**{**body.model_dump(exclude={"clear"}), "windows": body.window_texts()})
+    house.conductor.set_limits(primary.uuid, wish, body.clear, who)
+    return _one(request, primary.uuid)
 
 
 @router.post("/primaries/{name}/remove", status_code=204)

@@ -21,14 +21,16 @@ _STARTED = datetime.now(UTC)
 @router.get("/status")
 def status(request: Request, who: Person) -> StatusAnswer:
     house = house_of(request)
+    primaries = house.catalogue.primaries.all()
     return StatusAnswer(
         version=VERSION,
         urls=list(house.urls),
         fingerprint=house.authority.fingerprint,
         started_at=_STARTED,
         pool=PoolAnswer.model_validate(asdict(house.conductor.pool_state())),
-        states=dict(Counter(one.state for one in house.catalogue.primaries.all())),
+        states=dict(Counter(one.state for one in primaries)),
         running_jobs=len(house.catalogue.jobs.unfinished()),
+        damaged_versions=sum(one.notes.get("damaged", 0) for one in primaries),
     )
 
 
