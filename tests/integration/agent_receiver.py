@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import ssl
 import subprocess
 import threading
 import uuid
-import zipapp
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import notfallserver
 from notfallserver.agent.config import Settings, settings_text
+from notfallserver.server.agent_package import pack_agent
 from notfallserver.server.authority import create_authority
 from notfallserver.server.cycle.normal.runs import Runs
 from notfallserver.server.pool.store import Pool
@@ -37,7 +35,7 @@ def command(*arguments: object, timeout: float = 60, **options: Any) -> str:
         env={**os.environ, "PATH": PATH},
         **options,
     )
-    return done.stdout.strip()
+    return str(done.stdout).strip()
 
 
 class Receiver:
@@ -202,13 +200,7 @@ def mounted(device: str, place: Path, *options: str) -> Iterator[Path]:
 
 def packed_agent(target: Path) -> Path:
     """The agent as it is shipped."""
-    source = Path(notfallserver.__file__).parent
-    tree = target.with_suffix(".tree")
-    for part in ("__init__.py", "wire", "agent"):
-        copy = shutil.copytree if (source / part).is_dir() else shutil.copy
-        (tree / "notfallserver").mkdir(parents=True, exist_ok=True)
-        copy(source / part, tree / "notfallserver" / part)
-    zipapp.create_archive(tree, target, main="notfallserver.agent.main:main")
+    target.write_bytes(pack_agent())
     return target
 
 

@@ -54,8 +54,11 @@ class HandAgent:
 
     # -- messages --------------------------------------------------------------------------------
 
-    def poll(self, role: str = "primary", busy: bool = False) -> dict[str, Any]:
+    def poll(
+        self, role: str = "primary", busy: bool = False, recovery: str = "", **more: Any
+    ) -> dict[str, Any]:
         body = {"boot_id": "b", "role": role, "agent": "0", "busy": busy, "machine": self.machine}
+        body |= {"recovery": recovery, **more}
         return self.client.call("POST", "/agent/v1/poll", body)
 
     def begin(self) -> dict[str, Any]:
@@ -97,8 +100,8 @@ class HandAgent:
             if self.leave.wait(pause):
                 raise NotfallError("left", "The test is over.")
 
-    def seal(self) -> str:
-        body = {"consistency": "crash", "machine": self.machine, "passes": 1}
+    def seal(self, **others: object) -> str:
+        body = {"consistency": "crash", "machine": self.machine, "passes": 1, **others}
         return str(self.tell("seal", body)["version"])
 
     def replicate(self, pause: float = 0, batch: int = BATCH_BLOCKS) -> str:

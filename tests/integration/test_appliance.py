@@ -14,7 +14,8 @@ import pytest
 
 from notfall_lab.cache import base_directory
 from notfall_lab.hypervisor import Lab
-from notfall_lab.image import UEFI, make_image
+from notfall_lab.image import make_image
+from notfall_lab.recipe_guest import UEFI
 from notfallserver.server.cycle.files import present
 from notfallserver.server.rescue_medium import Medium, build_medium
 from notfallserver.server.vm.appliance import run_appliance, serving_files

@@ -81,6 +81,25 @@ def test_a_job_is_followed_with_its_result(server: ServerProcess) -> None:
     assert "replicate" in server.notfall("jobs").stdout
 
 
+def test_versions_tell_which_applications_stood_still(server: ServerProcess) -> None:
+    agent = HandAgent(server, "apps")
+    for error in ("", "It does not answer."):
+        agent.begin()
+        agent.send_disk()
+        redis = {"name": "redis /r", "held_ms": 0, "error": error}
+        held = [{"name": "mariadb /m", "held_ms": 1234.5, "error": ""}, redis]
+        stamp = agent.seal(consistency="filesystem" if error else "application", applications=held)
+    agent.close()
+    told = server.notfall("versions", "apps").stdout
+    newest, older, reason = told.splitlines()[1:]
+    assert stamp in newest and "filesystem" in newest
+    assert "mariadb /m (1.2 s), not redis /r" in newest
+    assert "application" in older and "redis /r (0.0 s)" in older
+    assert reason == "redis /r did not stand still in the newest version: It does not answer."
+    rows = json.loads(server.notfall("versions", "apps", "--json").stdout)
+    assert rows[0]["applications"] == held
+
+
 def test_a_cancelled_job_is_an_error_for_who_follows(server: ServerProcess) -> None:
     server.enrol("slow")
     job = json.loads(server.notfall("replicate", "slow", "--json").stdout)["id"]

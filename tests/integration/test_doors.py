@@ -23,7 +23,7 @@ from notfallserver.server.host.files import read_json
 from notfallserver.server.pool.version import check_version
 from notfallserver.server.records.database import Database, now
 from notfallserver.server.records.tables import invites
-from notfallserver.wire.blocks import BLOCK, HOLE, hash_block
+from notfallserver.wire.blocks import BLOCK, HOLE, UNKNOWN, hash_block
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.frames import (
     BATCH_BLOCKS,
@@ -235,13 +235,26 @@ def test_broken_frames_are_refused_and_change_nothing(
     check_newest(server, agent, agent.seal())
 
 
+def test_the_server_hashes_what_comes_without_a_hash(
+    server: ServerProcess, agent: HandAgent
+) -> None:
+    agent.disk = os.urandom(len(agent.disk))
+    agent.begin()
+    entries = [(number, UNKNOWN) for number in range(FEW)]
+    agent.send("blocks", write_blocks(0, entries, agent.disk, PLAIN))
+    with pytest.raises(NotfallError) as caught:  # zeros are holes and never sent
+        agent.send("blocks", write_blocks(0, [(3, UNKNOWN)], bytes(BLOCK), PLAIN))
+    assert caught.value.code == "bad-frame"
+    check_newest(server, agent, agent.seal())
+
+
 def test_a_body_that_ends_early_changes_nothing(server: ServerProcess, agent: HandAgent) -> None:
     """The line is cut within a frame whose header is right."""
     stamp = server.pool.primary(agent.uuid).need_newest().stamp
     agent.begin()
     frame = agent.blocks_frame(0, 4)
     cut = agent.connect()
-    cut._once("POST", f"/agent/v1/runs/{agent.run}/progress", [b"{}"], "application/json", 5, 99)
+    cut._once("POST", f"/agent/v1/runs/{agent.run}/progress", [b"{}"], "application/json", 5, 999)
     connection = cut._connection
     assert connection is not None
     head = (
@@ -256,11 +269,17 @@ def test_a_body_that_ends_early_changes_nothing(server: ServerProcess, agent: Ha
     check_newest(server, agent, agent.seal())
 
 
+APPLICATION = {"name": "x", "held_ms": 0, "error": "It does not answer."}
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [
         ({"consistency": "perfect"}, "bad-seal"),
         ({}, "bad-seal"),
+        ({"consistency": "crash", "applications": [{"name": "x"}]}, "bad-seal"),
+        ({"consistency": "crash", "applications": [APPLICATION] * 201}, "bad-seal"),
+        ({"consistency": "application", "applications": [APPLICATION]}, "bad-seal"),
         ({"consistency": "crash", "machine": {"hostname": 5}}, "bad-facts"),
         ({"consistency": "crash", "machine": {"hostname": "x", "disks": []}}, "disks-changed"),
     ],
@@ -299,7 +318,22 @@ def test_numbers_that_are_no_json_numbers_are_refused(
         for body in (b"[]", b"{", b"\xff", b"[" * 5000, struct.pack(">Q", 0)):
             refused(raw.post(where, content=body), 400, "bad-json")
         odd = b'{"done": -5, "total": 1e999, "phase": ["x"]}'
-        assert raw.post(where, content=odd).json() == {"cancelled": False}
+        assert raw.post(where, content=odd).json()["cancelled"] is False
+    check_newest(server, agent, stamp)
+
+
+def test_a_seal_may_be_repeated_when_its_answer_was_lost(
+    server: ServerProcess, agent: HandAgent
+) -> None:
+    agent.disk = os.urandom(len(agent.disk))
+    agent.begin()
+    agent.send_disk()
+    stamp = agent.seal()
+    assert agent.seal() == stamp
+    check_newest(server, agent, stamp)
+    with pytest.raises(NotfallError) as caught:
+        agent.send_disk()  # but nothing can be added to a version
+    assert caught.value.code == "run-over"
     check_newest(server, agent, stamp)
 
 
@@ -361,3 +395,14 @@ def test_nothing_of_the_original_is_taken_while_a_stand_in_works(
     assert not server.pool.primary(agent.uuid).paths.incoming.exists()
     check_newest(server, agent, stamp)
     assert read_json(server.pool.primary(agent.uuid).paths.record)["name"] == agent.name
+
+
+def test_a_replication_that_cannot_begin_says_why(server: ServerProcess, agent: HandAgent) -> None:
+    with server.root() as root:
+        job = root.post(f"/api/v1/primaries/{agent.name}/replicate").json()["id"]
+    assert agent.poll()["order"] == "replicate"
+    told = NotfallError("no-such-disk", "There is no disk sdz.", "Repair disks in agent.json.")
+    agent.poll(failed=told.to_json())
+    row = server.await_job(job, 20)
+    assert (row["state"], row["error"]["code"]) == ("failed", "no-such-disk")
+    assert row["error"]["remedy"] == told.remedy

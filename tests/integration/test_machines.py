@@ -197,28 +197,24 @@ def test_uefi_with_a_4k_nvme_disk(hypervisor: LibvirtHypervisor, pool: Path) -> 
     assert not (pool / "uefi-nvram.fd").exists()
 
 
-def test_machines_come_back_with_the_host(
+def test_after_a_power_cut_of_the_host_machines_are_off_and_known_as_fallen(
     lab: Lab, hypervisor: LibvirtHypervisor, pool: Path
 ) -> None:
     """Also: the connection of before the restart is opened again without anybody noticing."""
-    wanted = counting_disk(pool / "wanted.raw")
-    hypervisor.define(machine("wanted", VmDisk(wanted, boot=1), autostart=True))
-    hypervisor.define(machine("unwanted", VmDisk(counting_disk(pool / "unwanted.raw"), boot=1)))
+    disk = counting_disk(pool / "fallen.raw")
+    hypervisor.define(machine("fallen", VmDisk(disk, boot=1)))
     began = time.monotonic()
-    hypervisor.start("wanted")
+    hypervisor.start("fallen")
     assert time.monotonic() - began < 3  # the emulator shares two cores with other tests
-    hypervisor.start("unwanted")
-    wait_for(lambda: count_on(wanted) > 0)
+    wait_for(lambda: count_on(disk) > 0)
+    assert not hypervisor.fell_over("fallen")
     lab.power_cycle()
-    counting_disk(wanted)
-    wait_for(lambda: hypervisor.state("wanted") is MachineState.RUNNING)
-    wait_for(lambda: count_on(wanted) > 0)
-    assert hypervisor.state("unwanted") is MachineState.OFF
-    hypervisor.set_autostart("wanted", False)
-    lab.power_cycle()
-    assert hypervisor.state("wanted") is MachineState.OFF
-    for name in ("wanted", "unwanted"):
-        hypervisor.undefine(name)
+    assert hypervisor.state("fallen") is MachineState.OFF
+    assert hypervisor.fell_over("fallen")
+    counting_disk(disk)
+    hypervisor.start("fallen")
+    wait_for(lambda: count_on(disk) > 0)
+    hypervisor.undefine("fallen")
 
 
 def test_failures_say_what_to_do(hypervisor: LibvirtHypervisor, pool: Path, capfd: object) -> None:

@@ -71,6 +71,19 @@ def test_it_replicates_on_schedule_and_notices_when_the_primary_is_dead(tmp_path
         assert refused.returncode == 1
         assert f"{network.address(20)} answers" in refused.stderr, refused.stderr
 
+        # Who overrules the guard answers for it in the journal; a blank reason is none. Here the
+        # start itself then fails for want of a hypervisor, and the primary's agent comes back.
+        assert server.notfall("activate", "db", "--overrule", "  ").returncode == 1
+        overruled = server.notfall("activate", "db", "--overrule", "its disk is broken", "--json")
+        assert json.loads(overruled.stderr)["code"] == "hypervisor-unreachable", overruled.stderr
+        journal = json.loads(server.notfall("journal", "db", "--json").stdout)
+        (entry,) = [one for one in journal if one["event"] == "overruled"]
+        assert entry["why"] == "its disk is broken" and entry["details"]["evidence"]
+        agent.start()
+        until(lambda: primary()["state"] == "normal", server)
+        agent.stop()
+        time.sleep(14)
+
         network.drop_host("db")
         until(lambda: primary()["state"] == "outage", server)
         journal = json.loads(server.notfall("journal", "db", "--json").stdout)

@@ -1,4 +1,4 @@
-"""Small pure parts of the agent: mounts and freeze order, eBPF assembler, packing, settings."""
+"""Small pure parts of the agent: mounts and freeze order, eBPF assembler, settings."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ import pytest
 from notfallserver.agent import config
 from notfallserver.agent.changes.assembler import EXIT, JEQ, MOV, Assembler
 from notfallserver.agent.disks import mounts
-from notfallserver.agent.packing import Packing
 from notfallserver.wire.errors import NotfallError
-from notfallserver.wire.frames import PLAIN, ZLIB
 
 MOUNTINFO = r"""22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro
 23 22 0:21 / /proc rw - proc proc rw
@@ -85,18 +83,6 @@ def test_the_assembler_resolves_jumps_both_ways() -> None:
             "9500000000000000",
         ]
     )
-
-
-@pytest.mark.parametrize(("plain", "packed", "best"), [(1.0, 9.0, PLAIN), (9.0, 1.0, ZLIB)])
-def test_packing_settles_on_what_is_faster(plain: float, packed: float, best: int) -> None:
-    packing = Packing(ZLIB)
-    chosen = []
-    for _ in range(1000):
-        codec = packing.choose(1 << 20)
-        chosen.append(codec)
-        packing.measured(codec, 1 << 20, plain if codec == PLAIN else packed)
-    assert chosen.count(best) > 980
-    assert len(set(chosen[:2])) == 2
 
 
 def test_settings_that_make_no_sense_say_so(tmp_path: Path) -> None:
