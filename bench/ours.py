@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import cpu_seconds, peak_mib
+from notfallserver.agent.changes.keeping import remove_traces
+from notfallserver.agent.place import Place
 from notfallserver.server.agent_package import pack_agent
 from notfallserver.server.authority import create_authority
 from notfallserver.server.host.mount import unmount_image
@@ -182,6 +184,7 @@ class Agent:
     def __exit__(self, *_: object) -> None:
         _end(self.process)
         self._log.close()
+        remove_traces(Place(self._directory))
 
     def peak_mib(self) -> float:
         return peak_mib(self.process.pid)

@@ -25,7 +25,7 @@ from source_machine import (
     copy_while_frozen,
 )
 
-from notfallserver.agent import install
+from notfallserver.agent import install, place
 from notfallserver.agent.changes import assembler, bpf
 from notfallserver.agent.freeze.linux import thaw_leftovers
 from notfallserver.agent.place import Place
@@ -124,8 +124,8 @@ def replicate(receiver: Receiver, configuration: Path | None = None) -> Outcome:
 
 
 def pinned(directory: Path) -> set[str]:
-    place = Place(directory)
-    return {one.name for one in place.pins.iterdir()} if place.pins.exists() else set()
+    pins = Place(directory).pins
+    return {one.name for one in pins.iterdir()} if pins.exists() else set()
 
 
 def until(condition: Callable[[], object], seconds: float = 60) -> None:
@@ -317,6 +317,8 @@ def test_uninstalling_removes_the_tracker_but_not_that_of_another_agent(
     machine: Machine, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(install, "UNIT_FILE", tmp_path / "no.service")
+    # A place of its own: agents that this machine really has, or had, must not matter.
+    monkeypatch.setattr(place, "ROOT", tmp_path / "run")
     receiver.settings(machine.disks)
     other = tmp_path / "other"
     command("cp", "-r", receiver.config, other)

@@ -38,7 +38,10 @@ def stack() -> Iterator[ExitStack]:
 
 
 class Writer:
-    """Appends to a file and syncs it, until the block ends."""
+    """Appends to a file and syncs it, until the block ends.
+
+    At most 2 MB/s, so that on a fast machine it does not write more than the tests' files hold.
+    """
 
     def __init__(self, place: Path) -> None:
         self._place = place
@@ -47,7 +50,7 @@ class Writer:
 
     def _write(self) -> None:
         with (self._place / "growing").open("wb", 0) as stream:
-            while not self._over.is_set():
+            while not self._over.wait(0.01):
                 stream.write(os.urandom(20_000))
                 os.fdatasync(stream.fileno())
 
