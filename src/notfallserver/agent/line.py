@@ -20,10 +20,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
 class Line:
     """A client that repeats what failed for a passing reason."""
 
-    def __init__(self, client: Client, stop: Stop, patience: float = PATIENCE) -> None:
+    def __init__(self, client: Client, stop: Stop) -> None:
         self._client = client
         self._stop = stop
-        self._patience = patience
 
     def call(
         self, path: str, body: Mapping[str, Any], timeout: float = 0, patience: float = -1
@@ -38,7 +37,7 @@ class Line:
         )
 
     def _patiently(self, request: Callable[[], Any], patience: float) -> Any:
-        until = time.monotonic() + (self._patience if patience < 0 else patience)
+        until = time.monotonic() + (PATIENCE if patience < 0 else patience)
         pause = _FIRST_PAUSE
         while True:
             try:
