@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,8 +65,9 @@ class Measured:
 class Server:
     """The emergency server with its pool on an XFS image; a context manager."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, host: str = "127.0.0.1") -> None:
         self._directory = directory
+        self._host = host
         self.pool = directory / "pool"
         self._data = directory / "server"
         self._cleanup = ExitStack()
@@ -77,7 +79,7 @@ class Server:
         settings = self._directory / "notfall.toml"
         settings.write_text(
             f'data_dir = "{self._data}"\npool_path = "{self.pool}"\npool_image_gib = 40\n'
-            f'listen_host = "127.0.0.1"\nlisten_port = {self._port}\n'
+            f'listen_host = "{self._host}"\nlisten_port = {self._port}\n'
             f'urls = ["{self.url}"]\nschedule_minutes = 0\nheartbeat_timeout_s = 86400\n'
             f'log_level = "warning"\n'
             # No machine is to start meanwhile: what follows a replication ends here at once.
@@ -106,7 +108,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"https://127.0.0.1:{self._port}"
+        return f"https://{self._host}:{self._port}"
 
     def _put_away(self) -> None:
         unmount_image(self.pool)
@@ -142,12 +144,23 @@ class Server:
 
 
 class Agent:
-    """A new primary, enrolled by invitation; its service runs within the block."""
+    """A new primary, enrolled by invitation; its service runs within the block.
 
-    def __init__(self, server: Server, directory: Path, name: str, device: Path) -> None:
+    ``inside`` are the words that run a command where the primary is, if that is elsewhere.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        directory: Path,
+        name: str,
+        device: Path,
+        inside: Sequence[str] = (),
+    ) -> None:
         self._server = server
         self._directory = directory / f"agent-{name}"
         self.name = name
+        self._inside = list(inside)
         run(["rm", "-rf", self._directory])
         self._directory.mkdir(parents=True)
         package = self._directory / "download.pyz"
@@ -156,6 +169,7 @@ class Agent:
         self.uuid = (
             run(
                 [
+                    *self._inside,
                     *(PYTHON, "-B", "-c", _INSTALL),
                     *(package, server.url, token, server.authority.ca_file, device),
                     self._directory,
@@ -170,7 +184,7 @@ class Agent:
         self._log = (self._directory / "agent.log").open("wb")
         program = self._directory / "agent.pyz"
         self.process = subprocess.Popen(
-            [PYTHON, "-B", program, "run", "--config", self._directory],
+            [*self._inside, PYTHON, "-B", program, "run", "--config", self._directory],
             stdin=subprocess.DEVNULL,
             stderr=self._log,
         )

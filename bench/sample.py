@@ -1,4 +1,4 @@
-"""The primary's disk: a partitioned 4 GiB image on a loop device, its ext4 mounted and in use.
+"""The primary's disk: a partitioned image on a loop device, its ext4 mounted and in use.
 
 The content is this machine's own: programs, libraries, sources, text, and a share of bytes that
 can't be compressed. The same seed gives the same choice.
@@ -69,9 +69,18 @@ class Sample:
 class SampleDisk:
     """Makes the disk, and puts everything away at the end (and what a crash left)."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        size: int = SIZE,
+        copied: int = COPIED,
+        incompressible: int = INCOMPRESSIBLE,
+    ) -> None:
         self._image = directory / "primary.img"
         self._tree = directory / "primary"
+        self._size = size
+        self._copied = copied
+        self._incompressible = incompressible
 
     def __enter__(self) -> Sample:
         self._put_away()
@@ -84,7 +93,7 @@ class SampleDisk:
     def _make(self) -> Sample:
         self._image.parent.mkdir(parents=True, exist_ok=True)
         with self._image.open("wb") as stream:
-            stream.truncate(SIZE)
+            stream.truncate(self._size)
         run(["sfdisk", "-q", self._image], text_in="label: dos\nstart=1MiB, type=83\n")
         # Direct I/O: the image is not cached a second time below the device.
         made = run(["losetup", "-P", "--direct-io=on", "-f", "--show", self._image])
@@ -96,7 +105,7 @@ class SampleDisk:
         run(["mkfs.ext4", "-q", "-L", "bench", "-E", options, part], timeout=120)
         self._tree.mkdir(exist_ok=True)
         run(["mount", "-o", "noatime", part, self._tree])
-        _fill(self._tree)
+        _fill(self._tree, self._copied, self._incompressible)
         os.sync()
         return Sample(self._image, device, self._tree)
 
@@ -121,10 +130,10 @@ def _wait_for(node: Path) -> None:
         time.sleep(0.05)
 
 
-def _fill(tree: Path) -> None:
+def _fill(tree: Path, copied: int, incompressible: int) -> None:
     chosen, names = 0, []
     for path, size in _candidates():
-        if chosen + size > COPIED:
+        if chosen + size > copied:
             continue
         chosen += size
         names.append(str(path))
@@ -137,7 +146,7 @@ def _fill(tree: Path) -> None:
     )
     dice = random.Random(SEED)
     (tree / "packed").mkdir()
-    for number in range(INCOMPRESSIBLE >> 20):
+    for number in range(incompressible >> 20):
         (tree / "packed" / f"{number}.bin").write_bytes(dice.randbytes(1 << 20))
 
 
