@@ -7,6 +7,7 @@ import os
 import ssl
 import subprocess
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -195,7 +196,20 @@ def mounted(device: str, place: Path, *options: str) -> Iterator[Path]:
     finally:
         with suppress(subprocess.CalledProcessError):
             subprocess.run(["fsfreeze", "-u", place], stderr=subprocess.DEVNULL, check=False)
-        command("umount", place)
+        _unmount(place)
+
+
+def _unmount(place: Path) -> None:
+    """The watchdog of an agent that was killed may hold the place a moment longer."""
+    end = time.monotonic() + 10
+    while True:
+        try:
+            command("umount", place)
+            return
+        except subprocess.CalledProcessError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.1)
 
 
 def packed_agent(target: Path) -> Path:
