@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -58,6 +59,7 @@ def main() -> int:
     parser.add_argument("--line", type=int, action="append", help="Mbit/s")
     parser.add_argument("--congestion", default="cubic", help="of the primary's kernel")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     sheet = Sheet()
     for mbit in given.line or [2, 10, 50]:
         measure(sheet, mbit, given.congestion)

@@ -136,7 +136,7 @@ def send(
 
     disk = cast(DirectDisk, MemoryDisk(held))
     crew = Crew(THREADS)
-    sender = Sender(crew, connect, [disk], "", packing, pace)
+    sender = Sender(crew, connect, [disk], "", packing, pace, THREADS)
     sender.unasked = True
     try:
         began = time.monotonic()

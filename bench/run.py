@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -46,6 +47,7 @@ def main() -> int:
     if os.geteuid():
         print("The benchmark needs root (loop devices, mounts): sudo make bench", file=sys.stderr)
         return 1
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))  # and put all away
     sheet = Sheet()
     setting = describe()
     with ExitStack() as cleanup:

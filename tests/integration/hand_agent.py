@@ -41,16 +41,21 @@ class HandAgent:
         self._files[0].write_text(self.enrolled["certificate"])
         self._files[1].write_text(self.enrolled["key"])
         self._server = server
-        self.client = self.connect()
+        self.client = self.frames = self.connect()
         self.run = ""
         self.leave = threading.Event()
 
-    def connect(self) -> Client:
+    def connect(self, lane: bool = False) -> Client:
         files = [str(one) for one in self._files]
-        return Client(self._server.url, tls_context(self._server.ca, *files))
+        return Client(self._server.url, tls_context(self._server.ca, *files, frames=lane))
+
+    def use_lane(self) -> None:
+        """From now on frames go on the lane."""
+        self.frames = self.connect(lane=True)
 
     def close(self) -> None:
         self.client.close()
+        self.frames.close()
 
     # -- messages --------------------------------------------------------------------------------
 
@@ -68,7 +73,7 @@ class HandAgent:
         return answer
 
     def send(self, what: str, frame: bytes) -> bytes:
-        return self.client.send("POST", f"/agent/v1/runs/{self.run}/{what}", frame)
+        return self.frames.send("POST", f"/agent/v1/runs/{self.run}/{what}", frame)
 
     def tell(self, what: str, body: dict[str, Any]) -> dict[str, Any]:
         return self.client.call("POST", f"/agent/v1/runs/{self.run}/{what}", body)

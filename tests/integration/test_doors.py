@@ -24,6 +24,7 @@ from notfallserver.server.pool.version import check_version
 from notfallserver.server.records.database import Database, now
 from notfallserver.server.records.tables import invites
 from notfallserver.wire.blocks import BLOCK, HOLE, UNKNOWN, hash_block
+from notfallserver.wire.client import Client, tls_context
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.frames import (
     BATCH_BLOCKS,
@@ -126,6 +127,11 @@ def test_a_revoked_certificate_is_refused_everywhere(server: ServerProcess) -> N
         before = picture(server)
         for route in AGENT_ROUTES + MORE_ROUTES:
             refused(old.post(f"/agent/v1/{route}", json={}), 403, "certificate-refused")
+    agent.use_lane()
+    agent.run = "x"
+    with pytest.raises(NotfallError) as caught:
+        agent.send("offer", b"")
+    assert (caught.value.status, caught.value.code) == (403, "certificate-refused")
     agent.close()
     assert picture(server) == before
     check_newest(server, agent, stamp)
@@ -212,9 +218,12 @@ def broken_frames(agent: HandAgent) -> list[tuple[str, str, bytes]]:
     ]
 
 
+@pytest.mark.parametrize("lane", [False, True], ids=["ordinary", "lane"])
 def test_broken_frames_are_refused_and_change_nothing(
-    server: ServerProcess, agent: HandAgent
+    server: ServerProcess, agent: HandAgent, lane: bool
 ) -> None:
+    if lane:
+        agent.use_lane()
     stamp = server.pool.primary(agent.uuid).need_newest().stamp
     assert agent.begin()["base"] == stamp
     incoming = server.pool.primary(agent.uuid).paths.incoming
@@ -232,6 +241,26 @@ def test_broken_frames_are_refused_and_change_nothing(
     check_newest(server, agent, stamp)
     agent.disk = os.urandom(BLOCK) + agent.disk[BLOCK:]
     agent.send_disk()  # the run itself is not hurt
+    check_newest(server, agent, agent.seal())
+
+
+def test_the_lane_takes_nothing_but_frames_of_agents(
+    server: ServerProcess, agent: HandAgent
+) -> None:
+    agent.begin()
+    nobody = Client(server.url, tls_context(server.ca, frames=True), timeout=20)
+    for client, path in (
+        (agent.connect(lane=True), "/agent/v1/poll"),
+        (agent.connect(lane=True), f"/agent/v1/runs/{agent.run}/seal"),
+        (agent.connect(lane=True), "/api/v1/status"),
+        (nobody, f"/agent/v1/runs/{agent.run}/offer"),
+    ):
+        with pytest.raises(NotfallError) as caught:
+            client.send("POST", path, b"{}")
+        assert (path, caught.value.code) == (path, "server-unreachable")  # cut off
+        client.close()
+    agent.use_lane()
+    agent.send_disk()
     check_newest(server, agent, agent.seal())
 
 

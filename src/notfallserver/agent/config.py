@@ -97,12 +97,16 @@ def recovery(directory: Path) -> str:
 
 
 def connect(directory: Path, settings: Settings, throttle: Optional[Throttle] = None) -> Client:
-    """A client that shows this primary's certificate, and sends as ``throttle`` allows."""
+    """A client that shows this primary's certificate.
+
+    With ``throttle`` it is one for frames, and sends as that allows.
+    """
     try:
         context = tls_context(
             (directory / "ca.pem").read_text(),
             str(directory / "cert.pem"),
             str(directory / "key.pem"),
+            frames=throttle is not None,
         )
     except OSError as error:
         raise _bad(directory, f"the certificates cannot be read ({error})") from None

@@ -47,6 +47,8 @@ from notfallserver.wire.frames import HOLE_RUNS, readable_codecs
 
 TRIES = 4
 """How often a frozen moment that was too long is tried again after another hot pass."""
+SPARE_CONNECTIONS = 5
+"""More than there are workers, for a line that is thin."""
 TRIES_HOLDING = 2
 """How many of them hold applications, which write much when they are made to stand still."""
 
@@ -141,14 +143,20 @@ class Replication:
 
     def _transfer(self, answer: Dict[str, Any], machine: Dict[str, Any], began: float) -> Outcome:
         base = str(answer.get("base", ""))
-        self._crew = Crew(self._settings.workers)
+        self._crew = Crew(self._settings.workers, SPARE_CONNECTIONS)
         self._cleanup.callback(self._crew.close)
         self._disks = []
         for one in self._protected:
             self._disks.append(DirectDisk(one))
             self._cleanup.callback(self._disks[-1].close)
         self._sender = Sender(
-            self._crew, self._connect, self._disks, self._path, self._packing(answer), self._pace
+            self._crew,
+            self._connect,
+            self._disks,
+            self._path,
+            self._packing(answer),
+            self._pace,
+            self._settings.workers,
         )
         self._cleanup.callback(self._sender.close)
         self._cleanup.callback(self._pace.close)

@@ -3,6 +3,10 @@
 Each thread of the crew has one aligned buffer of a frame's size and one connection; batches go on
 in parallel, memory stays at a few buffers. Blocks that are all zero are offered as holes and never
 sent. Counters are in bytes.
+
+A thin line is used by more connections than there are threads at work on the disk and the
+processor: one connection alone does not fill a line that loses packets, and while a thread packs,
+its connection rests.
 """
 
 from __future__ import annotations
@@ -42,6 +46,8 @@ from notfallserver.wire.frames import (
 )
 
 _LAST_TASK_S = 20.0
+THIN = 100e6 / 8
+"""A line below this, in bytes a second, gets the spare connections."""
 TELLING = 1 << 17
 """Bytes of a request that say something about the line, and not only about its delay."""
 
@@ -93,6 +99,7 @@ class Sender:
         run_path: str,
         packing: Packing,
         pace: Pace,
+        at_work: int,
     ) -> None:
         self.read = self.sent = self.done = 0
         self.hashes: List[bytearray] = []
@@ -105,6 +112,7 @@ class Sender:
         self._packing = packing
         self._pace = pace
         self._lock = threading.Lock()
+        self._at_work = threading.Semaphore(at_work)
         self._lines = [connect(pace.pieces) for _ in range(crew.size)]
         self._buffers = [mmap.mmap(-1, BATCH_BLOCKS * BLOCK) for _ in range(crew.size)]
 
@@ -129,10 +137,11 @@ class Sender:
         line = self._lines[number]
         if batch.data is None:
             self._pace.before_reading(sum(count for _, count in batch.runs) * BLOCK)
-        view = self.load(number, batch)
         # What is sent unasked, and not compared later, need not be hashed on both sides.
         alone = self.unasked and not self.hashes
-        entries = hash_runs(batch.runs, view, _only_zero if alone else hash_block)
+        with self._at_work:
+            view = self.load(number, batch)
+            entries = hash_runs(batch.runs, view, _only_zero if alone else hash_block)
         if self.hashes:
             noted = self.hashes[batch.disk]
             for block, digest in entries:
@@ -148,10 +157,11 @@ class Sender:
             self.done += len(view)
 
     def _send_blocks(self, line: Line, disk: int, entries: Offer, payload: Buffer) -> None:
-        codec, level = self._packing.choose(payload)
-        began = time.monotonic()
-        used, packed = pack(codec, payload, level)
-        packed_at = time.monotonic()
+        with self._at_work:
+            codec, level = self._packing.choose(payload)
+            began = time.monotonic()
+            used, packed = pack(codec, payload, level)
+            packed_at = time.monotonic()
         parts = blocks_parts(disk, entries, len(payload), used, packed)
         with self._pace.gauge.sending() if len(packed) >= TELLING else nullcontext():
             line.send(f"{self._path}/blocks", parts)
@@ -160,6 +170,8 @@ class Sender:
         )
         with self._lock:
             self.sent += sum(len(part) for part in parts)
+        if 0 < self._pace.line_rate() < THIN:
+            self._crew.widen()
 
     def _offer(self, line: Line, disk: int, entries: Offer) -> bytes:
         """Which of these blocks the server wants, as a bitmap."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -28,8 +29,9 @@ from notfallserver.server.records import Catalogue, open_catalogue
 from notfallserver.server.rescue_medium import find_medium
 from notfallserver.server.settings import Settings
 from notfallserver.server.vm.libvirt import LibvirtHypervisor
-from notfallserver.server.web.agents import agents_router
+from notfallserver.server.web.agents import agents_router, frame_takers
 from notfallserver.server.web.app import make_app
+from notfallserver.server.web.lane import Take
 from notfallserver.server.web.serve import serve
 from notfallserver.server.web.targets import targets_router
 from notfallserver.wire.errors import NotfallError
@@ -86,16 +88,16 @@ def run(settings: Settings) -> None:
             agent_package=_write_agent(settings.data_dir / "agent.pyz"),
             urls=means.urls,
         )
-        doors = (
-            agents_router(AgentDoor(means, conductor)),
-            targets_router(TargetDoor(means)),
-        )
-        _serve(house, means, conductor, make_app(house, doors))
+        agents = AgentDoor(means, conductor)
+        app = make_app(house, (agents_router(agents), targets_router(TargetDoor(means))))
+        _serve(house, means, conductor, app, frame_takers(agents))
     finally:
         catalogue.close()
 
 
-def _serve(house: House, means: Means, conductor: Conductor, app: FastAPI) -> None:
+def _serve(
+    house: House, means: Means, conductor: Conductor, app: FastAPI, frames: Mapping[str, Take]
+) -> None:
     """Jobs and duties begin when the port is open and end before the catalogue closes."""
 
     def started() -> None:
@@ -108,7 +110,7 @@ def _serve(house: House, means: Means, conductor: Conductor, app: FastAPI) -> No
         conductor.duties.start()
 
     try:
-        serve(app, house, started)
+        serve(app, house, frames, started)
     finally:
         conductor.duties.stop()
         house.runner.stop()

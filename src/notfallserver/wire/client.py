@@ -37,10 +37,17 @@ def in_pieces(body: Body, most: int = 1 << 18) -> Iterable[Buffer]:
             yield memoryview(part)[start : start + most]
 
 
-def tls_context(ca_pem: str, cert_file: str = "", key_file: str = "") -> ssl.SSLContext:
+FRAMES_PROTOCOL = "notfall-frames/1"
+"""Named (ALPN) by a client that will send frames; a server that knows it may serve it faster."""
+
+
+def tls_context(
+    ca_pem: str, cert_file: str = "", key_file: str = "", *, frames: bool = False
+) -> ssl.SSLContext:
     """TLS that trusts only ``ca_pem`` (PEM text) and shows a client certificate if given.
 
     The server is known by its CA, not by its name: it is reached by whatever address it has.
+    ``frames`` says that an agent's frames will be sent on it, and nothing else.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -49,6 +56,8 @@ def tls_context(ca_pem: str, cert_file: str = "", key_file: str = "") -> ssl.SSL
     context.load_verify_locations(cadata=ca_pem)
     if cert_file:
         context.load_cert_chain(cert_file, key_file)
+    if frames:
+        context.set_alpn_protocols([FRAMES_PROTOCOL])
     return context
 
 

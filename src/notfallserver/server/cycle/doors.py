@@ -14,6 +14,7 @@ from notfallserver.server.cycle.recovery.serve import raw_index, wanted_blocks
 from notfallserver.server.cycle.state import WITH_STANDIN, State
 from notfallserver.server.pool.version import Version
 from notfallserver.server.records.targets import Target
+from notfallserver.wire.blocks import Buffer
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import read_machine
 
@@ -88,13 +89,13 @@ class AgentDoor:
         row = self._means.catalogue.primaries.find(primary)
         return read_limits(row.notes.get(LIMITS)).allowance(datetime.now().astimezone()).to_json()
 
-    def offer(self, primary: str, run: str, frame: bytes) -> bytes:
+    def offer(self, primary: str, run: str, frame: Buffer) -> bytes:
         return self._means.runs.offer(primary, run, frame)
 
-    def receive(self, primary: str, run: str, frame: bytes) -> None:
+    def receive(self, primary: str, run: str, frame: Buffer) -> None:
         self._means.runs.receive(primary, run, frame)
 
-    def punch(self, primary: str, run: str, frame: bytes) -> None:
+    def punch(self, primary: str, run: str, frame: Buffer) -> None:
         self._means.runs.punch(primary, run, frame)
 
     def progress(self, primary: str, run: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -249,7 +249,7 @@ class Incoming:
                 wanted[place >> 3] |= 0x80 >> (place & 7)
         return bytes(wanted)
 
-    def receive(self, frame: bytes) -> None:
+    def receive(self, frame: Buffer) -> None:
         """Check the contents of a frame against their hashes, then store them.
 
         A block whose hash is UNKNOWN is hashed here: TLS has protected it on its way.

@@ -1,4 +1,7 @@
-"""The agents' routes: by client certificate; frames are passed on as bytes."""
+"""The agents' routes: by client certificate; frames are passed on as bytes.
+
+Frames come on the lane (:mod:`lane`) or on the ordinary way; :func:`frame_takers` serves both.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,25 @@ from fastapi.concurrency import run_in_threadpool
 
 from notfallserver.server.cycle.doors import AgentDoor
 from notfallserver.server.web.body import read_body, read_object
+from notfallserver.server.web.lane import Take
 from notfallserver.server.web.peer import agent_of
 from notfallserver.server.web.waiting import run_waiting
 
 Agent = Annotated[str, Depends(agent_of)]
+
+
+def frame_takers(door: AgentDoor) -> dict[str, Take]:
+    """What takes a frame, by the last part of its path; the answer may be empty."""
+
+    def blocks(agent: str, run: str, frame: memoryview) -> bytes:
+        door.receive(agent, run, frame)
+        return b""
+
+    def holes(agent: str, run: str, frame: memoryview) -> bytes:
+        door.punch(agent, run, frame)
+        return b""
+
+    return {"offer": door.offer, "blocks": blocks, "holes": holes}
 
 
 def agents_router(door: AgentDoor) -> APIRouter:
@@ -27,19 +45,16 @@ def agents_router(door: AgentDoor) -> APIRouter:
     async def begin(agent: Agent, request: Request) -> dict[str, Any]:
         return await run_in_threadpool(door.begin, agent, await read_object(request))
 
-    @router.post("/runs/{run}/offer")
-    async def offer(agent: Agent, run: str, request: Request) -> Response:
-        frame = await read_body(request)
-        bitmap = await run_in_threadpool(door.offer, agent, run, frame)
-        return Response(bitmap, media_type="application/octet-stream")
+    def route_frames(name: str, take: Take) -> None:
+        @router.post(f"/runs/{{run}}/{name}")
+        async def frame(agent: Agent, run: str, request: Request) -> Response:
+            read = memoryview(await read_body(request))
+            answer = await run_in_threadpool(take, agent, run, read)
+            kind = "application/octet-stream" if answer else None
+            return Response(answer, 200 if answer else 204, media_type=kind)
 
-    @router.post("/runs/{run}/blocks", status_code=204)
-    async def blocks(agent: Agent, run: str, request: Request) -> None:
-        await run_in_threadpool(door.receive, agent, run, await read_body(request))
-
-    @router.post("/runs/{run}/holes", status_code=204)
-    async def holes(agent: Agent, run: str, request: Request) -> None:
-        await run_in_threadpool(door.punch, agent, run, await read_body(request))
+    for name, take in frame_takers(door).items():
+        route_frames(name, take)
 
     @router.post("/runs/{run}/progress")
     async def progress(agent: Agent, run: str, request: Request) -> dict[str, Any]:

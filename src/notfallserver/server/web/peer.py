@@ -113,11 +113,16 @@ def agent_of(request: Request) -> str:
             "Enrol it: notfall primary invite NAME",
             status=401,
         )
-    if not house_of(request).catalogue.invites.is_trusted(peer.serial, peer.primary):
+    require_trust(house_of(request), peer)
+    return peer.primary
+
+
+def require_trust(house: House, peer: Peer) -> None:
+    """Refuse a certificate that was revoked, or whose primary is gone."""
+    if not house.catalogue.invites.is_trusted(peer.serial, peer.primary):
         raise NotfallError(
             "certificate-refused",
             "The agent's certificate is no longer accepted here.",
             "Invite the primary again: notfall primary invite NAME --again",
             status=403,
         )
-    return peer.primary

@@ -9,13 +9,15 @@ import signal
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import uvicorn
 from fastapi import FastAPI
 
 from notfallserver.server.house import House
-from notfallserver.server.web.peer import PeerProtocol
+from notfallserver.server.web.lane import Lane, Lanes, Take
+from notfallserver.server.web.peer import Peer, PeerProtocol, require_trust
+from notfallserver.server.web.reception import Reception
 from notfallserver.wire.errors import NotfallError
 
 log = logging.getLogger(__name__)
@@ -25,8 +27,16 @@ GRACE_S = 6
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def serve(app: FastAPI, house: House, started: Callable[[], None] | None = None) -> None:
-    """Serve until a signal; ``started`` is called when the port answers."""
+def serve(
+    app: FastAPI,
+    house: House,
+    frames: Mapping[str, Take],
+    started: Callable[[], None] | None = None,
+) -> None:
+    """Serve until a signal; ``started`` is called when the port answers.
+
+    ``frames`` is what takes agents' frames on the lane.
+    """
     settings, authority = house.settings, house.authority
     config = uvicorn.Config(
         app,
@@ -46,9 +56,9 @@ def serve(app: FastAPI, house: House, started: Callable[[], None] | None = None)
     )
     port = open_port(settings.listen_host, settings.listen_port)
     try:
-        server = _Server(config, started)
+        server = _Server(config, port, started, house, frames)
         app.state.stopping = lambda: server.should_exit
-        server.run(sockets=[port])
+        server.run()
     finally:
         port.close()
 
@@ -73,18 +83,50 @@ def open_port(host: str, port: int) -> socket.socket:
 class _Server(uvicorn.Server):
     """Returns after a signal instead of letting it end the process: there is more to put away."""
 
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None] | None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        port: socket.socket,
+        started: Callable[[], None] | None,
+        house: House,
+        frames: Mapping[str, Take],
+    ) -> None:
         super().__init__(config)
+        self._port = port
         self._tell = started
+        self._house = house
+        self._frames = dict(frames)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started and self._tell:
+        await super().startup([])  # the port is the reception's
+        if not self.started:
+            return
+        context = self.config.ssl
+        if context is None:
+            raise RuntimeError("there is no TLS")
+
+        def check(peer: Peer) -> None:
+            require_trust(self._house, peer)
+
+        self._lanes = Lanes(Lane(context, self._frames, check))
+        self._reception = Reception(self._port, self._lanes.admit, self._to_app)
+        self._reception.open()
+        if self._tell:
             self._tell()
+
+    async def _to_app(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+
+        def protocol() -> PeerProtocol:
+            return PeerProtocol(self.config, self.server_state, self.lifespan.state, loop)
+
+        await loop.connect_accepted_socket(protocol, connection, ssl=self.config.ssl)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Requests end in order; a connection still open then is cut, or it would hold the loop."""
-        await super().shutdown(sockets)
+        self._reception.close()
+        await super().shutdown([])
+        self._lanes.close()
         for connection in list(self.server_state.connections):
             if connection.transport is not None:
                 connection.transport.abort()

@@ -15,6 +15,7 @@ from typing import Any
 from notfallserver.server.pool.incoming import Incoming, utc_now
 from notfallserver.server.pool.store import Pool
 from notfallserver.server.pool.version import Manifest, Version, read_applications
+from notfallserver.wire.blocks import Buffer
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Machine, read_machine
 from notfallserver.wire.frames import best_codec, read_holes, read_offer, readable_codecs
@@ -117,18 +118,18 @@ class Runs:
         run.heard = time.monotonic()
         return run
 
-    def offer(self, uuid: str, run_id: str, frame: bytes) -> bytes:
+    def offer(self, uuid: str, run_id: str, frame: Buffer) -> bytes:
         run = self._get(uuid, run_id)
         disk, entries = read_offer(frame)
         with run.incoming as incoming:
             return incoming.offer(disk, entries)
 
-    def receive(self, uuid: str, run_id: str, frame: bytes) -> None:
+    def receive(self, uuid: str, run_id: str, frame: Buffer) -> None:
         run = self._get(uuid, run_id)
         with run.incoming as incoming:
             incoming.receive(frame)
 
-    def punch(self, uuid: str, run_id: str, frame: bytes) -> None:
+    def punch(self, uuid: str, run_id: str, frame: Buffer) -> None:
         run = self._get(uuid, run_id)
         disk, runs = read_holes(frame)
         with run.incoming as incoming:
