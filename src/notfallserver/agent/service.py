@@ -14,6 +14,7 @@ from typing import Any, Dict, Optional
 from notfallserver import VERSION
 from notfallserver.agent import config
 from notfallserver.agent.applications.leftovers import Notes, thaw_applications
+from notfallserver.agent.changes.boots import going_down
 from notfallserver.agent.changes.ledger import Ledger, open_ledger
 from notfallserver.agent.config import Settings
 from notfallserver.agent.disks.linux import machine_facts, protected_disks
@@ -56,8 +57,15 @@ class Service:
             self._loop()
         except Stopped:
             log.info("asked to leave")
+            self._keep()
         finally:
             self.close()
+
+    def _keep(self) -> None:
+        """Before what is known would be lost."""
+        down = going_down()
+        if self._ledger is not None and (down or not self._ledger.pinned):
+            self._ledger.keep(self._place, self._settings.primary, down)
 
     def _watch_early(self) -> None:
         """Start the tracker at once; a trouble with disks is told again by the replication."""

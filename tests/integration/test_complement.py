@@ -1,0 +1,159 @@
+"""After a reboot only what may have changed is read, whatever way it was changed; needs root."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from agent_receiver import Receiver, command, loop_device, mounted, partition
+from holes import EVERYWHERE, WITH_REFLINK, new_file
+from source_machine import MIB, NEW_EXT4, copy_while_frozen
+
+from notfallserver.agent.changes import boots, ledger, reboot
+from notfallserver.agent.changes.kept import KeptFiles
+from notfallserver.agent.changes.pins import Pins
+from notfallserver.agent.disks.direct import DirectDisk
+from notfallserver.agent.disks.linux import protected_disks
+from notfallserver.agent.disks.mounts import current_mounts
+from notfallserver.agent.disks.used import Census
+from notfallserver.agent.place import Place
+from notfallserver.agent.run import Outcome
+from notfallserver.agent.service import Service
+from notfallserver.agent.stop import Stop
+from notfallserver.wire.blocks import BLOCK
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+QUIET_MIB = 64
+"""In each filesystem, in files that nobody touches."""
+
+
+class TwoFilesystems:
+    """A disk with ext4 and one with XFS."""
+
+    def __init__(self, root: Path, cleanup: ExitStack) -> None:
+        self.root = root
+        self.disks: list[str] = []
+        self.places: list[Path] = []
+        for name, make in (("ext4", NEW_EXT4), ("xfs", ("-q", "-m", "rmapbt=1"))):
+            image = root / f"{name}.img"
+            partition(image, 330 * MIB, "label: gpt\nstart=1M, size=328M, type=linux\n")
+            device = cleanup.enter_context(loop_device(image))
+            command(f"mkfs.{name}", *make, f"{device}p1")
+            self.disks.append(device)
+            self.places.append(cleanup.enter_context(mounted(f"{device}p1", root / name)))
+
+    def fill(self) -> None:
+        for place in self.places:
+            for number in range(8):
+                new_file(place / f"quiet{number}", QUIET_MIB // 8 * MIB)
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[TwoFilesystems]:
+    with ExitStack() as cleanup:
+        yield TwoFilesystems(tmp_path, cleanup)
+
+
+class Life:
+    """The agent's processes and the machine's boots, one after another."""
+
+    def __init__(self, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._receiver = receiver
+        self._place = Place(receiver.config)
+        self._boot = 0
+        for module in (ledger, reboot):
+            monkeypatch.setattr(module, "boot_id", lambda: f"boot{self._boot}")
+        monkeypatch.setattr(boots, "went_down_in_order", lambda: True)
+        self.service = Service(receiver.config, Stop())
+
+    def replicate(self) -> Outcome:
+        return self.service.replicate()
+
+    def go_down(self) -> bool:
+        """The agent ends as the machine goes down; from here on nobody watches."""
+        kept = self.service._current_ledger().keep(self._place, self._receiver.uuid, True)
+        self.service.close()
+        Pins(self._place).drop()
+        self._place.state.unlink()
+        self._boot += 1
+        return kept
+
+    def come_up(self) -> None:
+        self.service = Service(self._receiver.config, Stop())
+        self.service._watch_early()
+
+
+@pytest.fixture
+def life(
+    two: TwoFilesystems, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Life]:
+    receiver.settings(two.disks)
+    life = Life(receiver, monkeypatch)
+    yield life
+    life.service.close()
+
+
+def differing(receiver: Receiver, two: TwoFilesystems, copies: list[Path]) -> list[tuple[int, int]]:
+    """Disk and block where the newest version is not as it was frozen, as far as it is in use."""
+    disks = [DirectDisk(one) for one in protected_disks(two.disks)]
+    census = Census(disks, current_mounts())
+    free = census.free_space()
+    census.close()
+    found = []
+    for number, disk in enumerate(disks):
+        disk.close()
+        unused = bytearray(disk.size // 512)
+        for start, length in free[number]:
+            unused[start // 512 : (start + length) // 512] = b"\1" * (length // 512)
+        with receiver.image(number).open("rb") as image, copies[number].open("rb") as copy:
+            for block in range(disk.disk.blocks):
+                then, now = image.read(BLOCK), copy.read(BLOCK)
+                first = block * BLOCK // 512
+                if now != then and any(
+                    now[at * 512 : at * 512 + 512] != then[at * 512 : at * 512 + 512]
+                    and not unused[first + at]
+                    for at in range(len(now) // 512)
+                ):
+                    found.append((number, block))
+    return found
+
+
+def ready(two: TwoFilesystems) -> list[Callable[[], object]]:
+    changes = [hole(place) for place in two.places for hole in EVERYWHERE]
+    return changes + [hole(two.places[1]) for hole in WITH_REFLINK]
+
+
+def test_after_a_reboot_what_changed_is_read_and_little_else(
+    two: TwoFilesystems, receiver: Receiver, life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = copy_while_frozen(two, monkeypatch)
+    two.fill()
+    changes = ready(two)
+    assert life.replicate().read_all
+    time.sleep(2.1)  # what was written shortly before the machine goes down is read anyway
+    assert life.go_down()
+    for change in changes:
+        change()
+    life.come_up()
+    late = new_file(two.places[0] / "late")
+    second = life.replicate()
+    assert not second.read_all
+    assert second.bytes_read < (2 * QUIET_MIB + 100) * MIB
+    assert differing(receiver, two, copies) == []
+    # Down and up again: the tracker's marks of the time between count, too.
+    new_file(late)
+    for place in two.places:
+        (place / "quiet0").write_bytes(os.urandom(8 * MIB))
+    time.sleep(2.1)
+    assert life.go_down()
+    life.come_up()
+    third = life.replicate()
+    assert not third.read_all
+    assert not KeptFiles(Place(receiver.config).kept).take()
+    assert third.bytes_read < second.bytes_read
+    assert differing(receiver, two, copies) == []
