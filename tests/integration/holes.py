@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -185,21 +186,58 @@ def in_pieces(place: Path) -> Change:
     return lambda: _pwrite(path, 1600 << 10)
 
 
+def _places(path: Path) -> list[tuple[int, int]]:
+    """First and last block of each piece."""
+    told = command("filefrag", "-e", path)
+    found = re.findall(r"^ +\d+: +\d+\.\. +\d+: +(\d+)\.\. +(\d+):", told, re.MULTILINE)
+    return [(int(first), int(last)) for first, last in found]
+
+
+def _take_all(path: Path) -> None:
+    """Allocate what is free, but for crumbs."""
+    end, step = 0, 256 * MIB
+    with path.open("wb") as stream:
+        while step >= 128 << 10:
+            try:
+                os.posix_fallocate(stream.fileno(), end, step)
+                end += step
+            except OSError:
+                step //= 2
+
+
 def defragmented(place: Path) -> Change:
-    """Its blocks move, and no time of the file changes."""
-    path = place / "defragmented"
-    new_file(path, 2 * MIB)
+    """ext4: its blocks move to where another file was, and no time of the file changes."""
+    path, room = new_file(place / "defragmented", 2 * MIB), new_file(place / "room", 8 * MIB)
     pieces = [part for at in range(64, 1024, 64) for part in ("-c", f"fcollapse {at}k 64k")]
     command("xfs_io", *pieces, path)
-    kind = command("stat", "-f", "-c", "%T", place)
 
     def change() -> None:
-        before, times = command("filefrag", "-e", path), path.stat()
-        command(*(["e4defrag"] if kind.startswith("ext") else ["xfs_fsr", "-v"]), path)
-        assert command("filefrag", "-e", path) != before
+        times, there, rest = path.stat(), _places(room), place / "rest"
+        command("sync", "-f", place)  # what others have freed is free only then
+        _take_all(rest)  # so that only the room is free
+        room.unlink()
+        command("sync", "-f", place)
+        command("e4defrag", path)
+        rest.unlink()
         assert path.stat().st_ctime_ns == times.st_ctime_ns
-        # What the file has left is used by another one.
-        new_file(place / "settler", 24 * MIB)
+        now = _places(path)
+        assert any(first <= one[0] <= last for first, last in there for one in now)
+
+    return change
+
+
+def exchanged(place: Path) -> Change:
+    """XFS, as xfs_fsr does it: the file gets the blocks of a copy, and keeps its times."""
+    path, other = new_file(place / "exchanged"), new_file(place / "donor")
+
+    def change() -> None:
+        times, there = path.stat(), _places(other)
+        with other.open("r+b") as stream:
+            stream.write(path.read_bytes())
+        command("sync", "-f", place)
+        command("xfs_io", "-c", f"swapext {other}", path)
+        assert path.stat().st_ctime_ns == times.st_ctime_ns
+        assert _places(path) == there
 
     return change
 
@@ -238,6 +276,6 @@ EVERYWHERE = [
     reused_inode,
     replaced,
     in_pieces,
-    defragmented,
 ]
-WITH_REFLINK = [shared, unshared, deduplicated]
+ON_EXT4 = [defragmented]
+ON_XFS = [shared, unshared, deduplicated, exchanged]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from agent_receiver import Receiver, command, loop_device, mounted, partition
-from holes import EVERYWHERE, WITH_REFLINK, new_file
+from holes import EVERYWHERE, ON_EXT4, ON_XFS, new_file
 from source_machine import MIB, NEW_EXT4, copy_while_frozen
 
 from notfallserver.agent.changes import boots, ledger, reboot
@@ -124,8 +126,9 @@ def differing(receiver: Receiver, two: TwoFilesystems, copies: list[Path]) -> li
 
 
 def ready(two: TwoFilesystems) -> list[Callable[[], object]]:
-    changes = [hole(place) for place in two.places for hole in EVERYWHERE]
-    return changes + [hole(two.places[1]) for hole in WITH_REFLINK]
+    """Each hole's files are there; what is returned changes them."""
+    kinds = zip(two.places, (ON_EXT4, ON_XFS), strict=True)
+    return [hole(place) for place, own in kinds for hole in (*EVERYWHERE, *own)]
 
 
 def test_after_a_reboot_what_changed_is_read_and_little_else(
@@ -157,3 +160,86 @@ def test_after_a_reboot_what_changed_is_read_and_little_else(
     assert not KeptFiles(Place(receiver.config).kept).take()
     assert third.bytes_read < second.bytes_read
     assert differing(receiver, two, copies) == []
+
+
+def test_a_deep_run_tells_what_changed_unseen_and_nothing_else(
+    two: TwoFilesystems, receiver: Receiver, life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = copy_while_frozen(two, monkeypatch)
+    files = [new_file(place / "file") for place in two.places]
+    life.replicate()
+    for file in files:
+        _overwrite(file, 256 << 10)
+    over = threading.Event()
+    writer = threading.Thread(target=_write_until, args=(over, two.places[0] / "busy"))
+    writer.start()
+    try:
+        quiet = life.service.replicate(deep=True)
+    finally:
+        over.set()
+        writer.join()
+    assert (quiet.read_all, quiet.unexplained) == (False, 0)
+    assert quiet.bytes_sent > 512 << 10
+    assert receiver.seals[-1]["deep"]
+    # A tracker that overlooks the next writes.
+    for file in files:
+        _overwrite(file, 128 << 10)
+    changes = life.service._current_ledger().changes
+    changes.take()
+    changes.take()
+    changes.settle()
+    changes.forget()
+    changes.take()
+    shallow = life.replicate()
+    assert not shallow.read_all
+    assert len(differing(receiver, two, copies)) >= 4
+    found = life.service.replicate(deep=True)
+    assert 4 <= found.unexplained < 20
+    assert receiver.store.need_newest().manifest.unexplained == found.unexplained
+    assert differing(receiver, two, copies) == []
+    assert life.replicate().read_all
+    assert life.service.replicate(deep=True).unexplained == 0
+
+
+def _overwrite(path: Path, length: int) -> None:
+    with path.open("r+b", 0) as stream:
+        stream.write(os.urandom(length))
+        os.fsync(stream.fileno())
+
+
+def _write_until(over: threading.Event, path: Path) -> None:
+    with path.open("wb", 0) as stream:
+        while not over.wait(0.01):
+            stream.seek(0 if stream.tell() > 8 * MIB else stream.tell())
+            stream.write(os.urandom(100_000))
+            os.fdatasync(stream.fileno())
+
+
+@pytest.mark.parametrize("unlike", ["crash", "process", "clock", "primary", "prints", "nfs"])
+def test_whatever_is_in_doubt_makes_the_agent_read_all(
+    receiver: Receiver, life: Life, monkeypatch: pytest.MonkeyPatch, unlike: str
+) -> None:
+    life.replicate()
+    kept = Place(receiver.config).kept
+    assert life.go_down()
+    assert (kept / "kept").stat().st_mode & 0o777 == 0o600
+    if unlike == "crash":
+        monkeypatch.setattr(boots, "went_down_in_order", lambda: False)
+    elif unlike == "nfs":
+        monkeypatch.setattr(boots, "serves_files", lambda: True)
+    elif unlike == "prints":
+        with (kept / "prints").open("ab") as stream:
+            stream.write(b"x")
+    else:
+        told = json.loads((kept / "kept").read_text())
+        told.update(
+            {
+                "process": {"down": False},
+                "clock": {"moment_ns": time.time_ns() + 10**12},
+                "primary": {"primary": "other"},
+            }[unlike]
+        )
+        (kept / "kept").write_text(json.dumps(told))
+    life.come_up()
+    assert not kept.exists()
+    assert life.replicate().read_all

@@ -89,6 +89,10 @@ class Ledger:
     def restart(self) -> None:
         """Forget everything: a run that reads all follows."""
         self.changes.take()
+        self.distrust()
+
+    def distrust(self) -> None:
+        """What is known is wrong: the next run begins with :meth:`restart`."""
         self.since, self.held = "", []
         self._record()
 
