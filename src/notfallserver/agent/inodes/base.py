@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from typing import Callable, Iterator, List, NamedTuple
 
 from notfallserver.agent.disks.runs import Extent
@@ -37,3 +38,15 @@ class NotUnderstood(Exception):
 
 def fingerprint(*parts: bytes) -> bytes:
     return hashlib.blake2b(b"".join(parts), digest_size=FINGERPRINT).digest()
+
+
+def understood(inodes: Callable[[], Inodes]) -> Callable[[], Inodes]:
+    """The same, where what is cut short or torn is :class:`NotUnderstood`, too."""
+
+    def read() -> Inodes:
+        try:
+            yield from inodes()
+        except (struct.error, IndexError, OverflowError, ValueError) as error:
+            raise NotUnderstood(f"broken ({error})") from None
+
+    return read

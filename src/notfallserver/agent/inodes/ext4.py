@@ -69,10 +69,14 @@ def read_super(read: Read) -> Ext4:
         raise NotUnderstood("unknown features")
     block = 1024 << min(number(0x18), 6)
     inode, per_group, group = number(0x58, "<H"), number(0x28), number(0x20)
-    if inode < 256 or inode > block or inode & (inode - 1) or not per_group or not group:
+    if inode < 256 or inode > block or inode & (inode - 1):
         raise NotUnderstood("inodes of another form")
     first = number(0x14)
     blocks = number(0x4) | (number(0x150) << 32 if incompatible & _64BIT else 0)
+    most = 8 * block  # as many as a bitmap of one block has bits
+    groups = -(-(blocks - first) // group) if 0 < group <= most else 0
+    if not 0 < per_group <= most or groups < 1 or number(0) != groups * per_group:
+        raise NotUnderstood("figures that don't fit each other")
     special = {number(at) for at in (0x240, 0x244, 0x26C)}
     if compatible & _ORPHAN_FILE:
         special.add(number(0x280))
@@ -82,7 +86,7 @@ def read_super(read: Read) -> Ext4:
         blocks * block,
         inode,
         per_group,
-        -(-(blocks - first) // group),
+        groups,
         (first + 1) * block,
         number(0xFE, "<H") if incompatible & _64BIT else 32,
         frozenset(special),

@@ -10,7 +10,7 @@ from notfallserver.agent.disks.direct import DirectDisk
 from notfallserver.agent.disks.mounts import Mount
 from notfallserver.agent.disks.runs import Extent
 from notfallserver.agent.inodes import ext4, xfs
-from notfallserver.agent.inodes.base import Inodes, NotUnderstood, Read
+from notfallserver.agent.inodes.base import Inodes, NotUnderstood, Read, understood
 
 _SWAPS = Path("/proc/swaps")
 
@@ -60,7 +60,7 @@ def _filesystem(mount: Mount, read: Read, index: int, start: int) -> Filesystem:
         told = xfs.read_super(read)
         uuid, inodes = told.uuid, lambda: xfs.inodes(read, told)
     identity = f"{index}:{start}:{uuid.hex()}"
-    return Filesystem(identity, mount.device, mount.place, inodes, on_disk)
+    return Filesystem(identity, mount.device, mount.place, understood(inodes), on_disk)
 
 
 def swap_files() -> Set[Tuple[int, int]]:
