@@ -93,6 +93,22 @@ def open_all_along(place: Path) -> Change:
     return change
 
 
+def by_the_boot_loader(place: Path) -> Change:
+    """As GRUB writes its environment: into the blocks of the file, past the filesystem."""
+    path = new_file(place / "grubenv")
+
+    def change() -> None:
+        device = command("findmnt", "-n", "-o", "SOURCE", place)
+        handle = os.open(device, os.O_RDWR | os.O_DIRECT)
+        with mmap.mmap(-1, 4096) as buffer:
+            buffer.write(os.urandom(4096))
+            start = _places(path)[0][0] * os.statvfs(place).f_bsize
+            os.pwritev(handle, [buffer], start + (512 << 10))
+        os.close(handle)
+
+    return change
+
+
 def by_ring(place: Path) -> Change:
     """io_uring: a ring of one entry, by bare system calls."""
     path = new_file(place / "ring")
@@ -266,6 +282,7 @@ EVERYWHERE = [
     mapped,
     mapped_all_along,
     open_all_along,
+    by_the_boot_loader,
     by_ring,
     through_a_loop_device,
     punched,

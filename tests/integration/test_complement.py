@@ -22,6 +22,7 @@ from notfallserver.agent.disks.direct import DirectDisk
 from notfallserver.agent.disks.linux import protected_disks
 from notfallserver.agent.disks.mounts import current_mounts
 from notfallserver.agent.disks.used import Census
+from notfallserver.agent.inodes import filesystems
 from notfallserver.agent.place import Place
 from notfallserver.agent.run import Outcome
 from notfallserver.agent.service import Service
@@ -135,6 +136,7 @@ def test_after_a_reboot_what_changed_is_read_and_little_else(
     two: TwoFilesystems, receiver: Receiver, life: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copies = copy_while_frozen(two, monkeypatch)
+    monkeypatch.setattr(filesystems, "BOOT", two.places)
     two.fill()
     changes = ready(two)
     assert life.replicate().read_all

@@ -17,6 +17,9 @@ the version. That is right because each write since the version was
 
 The same holds, without a reboot, for a tracker that ended with its process (before Linux 5.15).
 
+Left out are the files that are written past the filesystem: swap, and GRUB's environment, which the
+boot loader writes before there is a kernel.
+
 Nothing is said about a clock that was set back, about files served by NFS, and about what is not in
 regular files of a writable ext4 or XFS: all that is in use is then read.
 """
@@ -40,7 +43,7 @@ from notfallserver.agent.disks.runs import subtract, total, whole
 from notfallserver.agent.disks.used import Census
 from notfallserver.agent.freeze.linux import Freezer, write_out
 from notfallserver.agent.inodes.base import NotUnderstood
-from notfallserver.agent.inodes.filesystems import Filesystem, find_filesystems, swap_files
+from notfallserver.agent.inodes.filesystems import Filesystem, find_filesystems, written_past_them
 from notfallserver.agent.place import Place, boot_id
 from notfallserver.agent.stop import Stop
 from notfallserver.wire.blocks import BLOCK, Run
@@ -179,10 +182,10 @@ def _provably_unchanged(machine: _Machine, kept: Kept, files: KeptFiles) -> List
     finally:
         census.close()
     covers = [Cover(disk.size, extents) for disk, extents in zip(machine.disks, free)]
-    swaps = swap_files()
+    unseen = written_past_them()
     for one in machine.filesystems:
         if one.identity in kept.filesystems:
-            _cover(one, kept, files, covers, {inode for dev, inode in swaps if dev == one.device})
+            _cover(one, kept, files, covers, {inode for dev, inode in unseen if dev == one.device})
     return [cover.skippable() for cover in covers]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, List, Sequence, Set, Tuple
@@ -13,6 +14,8 @@ from notfallserver.agent.inodes import ext4, xfs
 from notfallserver.agent.inodes.base import Inodes, NotUnderstood, Read, understood
 
 _SWAPS = Path("/proc/swaps")
+BOOT = (Path("/boot"),)
+"""Where the boot loader has its files."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +66,15 @@ def _filesystem(mount: Mount, read: Read, index: int, start: int) -> Filesystem:
     return Filesystem(identity, mount.device, mount.place, understood(inodes), on_disk)
 
 
-def swap_files() -> Set[Tuple[int, int]]:
-    """Device and inode of each active one: the kernel writes there past the filesystem."""
+def written_past_them() -> Set[Tuple[int, int]]:
+    """Device and inode of each file that is written without its filesystem: active swap files by
+    the kernel, GRUB's environment by the boot loader (``recordfail``, ``savedefault``)."""
+    lines = _SWAPS.read_text().splitlines()[1:]
+    paths = [Path(line.split()[0].encode().decode("unicode_escape")) for line in lines]
+    paths += [path for place in BOOT for path in place.rglob("grubenv")]
     found = set()
-    for line in _SWAPS.read_text().splitlines()[1:]:
-        path = line.split()[0].encode().decode("unicode_escape")
-        try:
-            status = Path(path).stat()
-        except OSError:
-            continue
-        found.add((status.st_dev, status.st_ino))
+    for path in paths:
+        with suppress(OSError):
+            status = path.stat()
+            found.add((status.st_dev, status.st_ino))
     return found
