@@ -176,11 +176,11 @@ def test_an_xfs_is_understood_and_its_empty_tree_read(tmp_path: Path) -> None:
     with image.open("wb") as stream:
         stream.truncate(330 << 20)
     _tool("mkfs.xfs", "-q", image)
-    with image.open("rb") as stream:
+    with image.open("rb") as disk:
 
         def read(at: int, length: int) -> bytes:
-            stream.seek(at)
-            return stream.read(length)
+            disk.seek(at)
+            return disk.read(length)
 
         told = xfs.read_super(read)
         assert told.size == 330 << 20
