@@ -196,7 +196,7 @@ def test_a_deep_run_tells_what_changed_unseen_and_nothing_else(
     assert not shallow.read_all
     assert len(differing(receiver, two, copies)) >= 4
     found = life.service.replicate(deep=True)
-    assert 4 <= found.unexplained < 20
+    assert found.unexplained >= 4  # and what the journals wrote in that time
     assert receiver.store.need_newest().manifest.unexplained == found.unexplained
     assert differing(receiver, two, copies) == []
     assert life.replicate().read_all
