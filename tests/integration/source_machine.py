@@ -9,6 +9,7 @@ import subprocess
 import threading
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from agent_receiver import (
@@ -165,7 +166,14 @@ def differing_kib(one: Path, other: Path, blocks: list[int]) -> set[int]:
     return found
 
 
-def copy_while_frozen(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+class Disks(Protocol):
+    """Some disks, and a directory of the test's own."""
+
+    root: Path
+    disks: list[str]
+
+
+def copy_while_frozen(machine: Disks, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """From now on each run in this process copies the disks in its frozen moment, to these."""
     copies = [machine.root / f"frozen{disk}.raw" for disk in range(len(machine.disks))]
     read_frozen = FrozenBuffer.read

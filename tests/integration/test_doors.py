@@ -377,7 +377,7 @@ def test_only_the_primary_itself_is_ordered_to_replicate(
         assert agent.poll("stand-in") == {"order": "none"}
         assert agent.poll("recovered") == {"order": "none"}
         assert agent.poll("primary", busy=True) == {"order": "none"}
-        assert agent.poll("primary") == {"order": "replicate", "job": job}
+        assert agent.poll("primary") == {"order": "replicate", "job": job, "deep": False}
         with pytest.raises(NotfallError) as caught:
             agent.poll("master")
         assert (caught.value.status, caught.value.code) == (400, "bad-poll")
@@ -435,3 +435,27 @@ def test_a_replication_that_cannot_begin_says_why(server: ServerProcess, agent: 
     row = server.await_job(job, 20)
     assert (row["state"], row["error"]["code"]) == ("failed", "no-such-disk")
     assert row["error"]["remedy"] == told.remedy
+
+
+def test_a_deep_run_is_ordered_and_what_it_finds_is_told_loudly(
+    server: ServerProcess, agent: HandAgent
+) -> None:
+    agent.protect()
+    with server.root() as root:
+        job = root.post(f"/api/v1/primaries/{agent.name}/replicate", json={"deep": True}).json()
+        order = agent.poll()
+        assert (order["order"], order["deep"]) == ("replicate", True)
+        agent.begin()
+        agent.send_disk()
+        stamp = agent.seal(deep=True, unexplained=3, read_all=False)
+        assert agent.tell("seal", {}) == {"version": stamp}  # and journals nothing twice
+        result = server.await_job(job["id"])["result"]
+        assert (result["deep"], result["unexplained_blocks"]) == (True, 3)
+        deep = root.get(f"/api/v1/primaries/{agent.name}").json()["deep"]
+        assert (deep["unexplained"], deep["found_in"], deep["days"]) == (3, stamp, 14)
+        journal = root.get("/api/v1/journal", params={"primary": agent.name}).json()
+        assert [one["event"] for one in journal].count("unseen-changes") == 1
+    assert "UNSEEN CHANGES" in server.notfall("primary", "show", agent.name).stdout
+    done = server.notfall("primary", "schedule", agent.name, "--deep-days", "3")
+    assert "deep run every 3 days" in done.stdout
+    assert "--deep" in server.notfall("replicate", "--help").stdout

@@ -39,7 +39,7 @@ ExecStopPost={python} -B {program} thaw --config {directory}
 Restart=always
 RestartSec=5
 KillMode=mixed
-TimeoutStopSec=30
+TimeoutStopSec=60
 OOMScoreAdjust=-900
 LimitMEMLOCK=infinity
 

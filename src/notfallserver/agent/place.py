@@ -9,6 +9,8 @@ is left after a reboot.
     KEY/state     what is known of the newest version (changes/state.py)
     KEY/lock      held by the one process that works with state and pins
     bpf/KEY/      the pinned write tracker (changes/pins.py)
+
+Only what must outlive a reboot is in ``/var/lib/notfall-agent/KEY`` (changes/kept.py).
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Iterator
 
 ROOT = Path("/run/notfall-agent")
+KEPT = Path("/var/lib/notfall-agent")
 
 
 def boot_id() -> str:
@@ -56,6 +59,7 @@ class Place:
         self.lock = self.directory / "lock"
         self.filesystem = ROOT / "bpf"
         self.pins = self.filesystem / self.key
+        self.kept = KEPT / self.key
 
     def make(self) -> None:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -72,6 +76,9 @@ class Place:
     def remove(self) -> None:
         """Only the files; nothing is left of the root either if this was the last agent."""
         shutil.rmtree(self.directory, ignore_errors=True)
+        shutil.rmtree(self.kept, ignore_errors=True)
+        with suppress(OSError):
+            KEPT.rmdir()
         with suppress(OSError):
             if not any(one.is_dir() for one in ROOT.iterdir()):
                 shutil.rmtree(ROOT)

@@ -23,6 +23,7 @@ from notfallserver.agent.changes.base import Marks, marked_runs
 from notfallserver.agent.changes.ledger import Ledger
 from notfallserver.agent.config import Settings
 from notfallserver.agent.crew import Crew
+from notfallserver.agent.deep import unexplained
 from notfallserver.agent.disks.base import Protected
 from notfallserver.agent.disks.direct import DirectDisk
 from notfallserver.agent.disks.fitness import check_fitness
@@ -75,6 +76,7 @@ class Outcome:
     seconds: float
     consistency: str
     applications: Tuple[Applied, ...] = ()
+    unexplained: int = 0  # blocks that a deep run found changed, but not written
 
 
 class Replication:
@@ -88,6 +90,7 @@ class Replication:
         ledger: Ledger,
         connect: Callable[[Optional[Throttle]], Line],
         stop: Stop,
+        deep: bool = False,
     ) -> None:
         self._settings = settings
         self._place = place
@@ -95,6 +98,7 @@ class Replication:
         self._ledger = ledger
         self._connect = connect
         self._stop = stop
+        self._deep = deep
         self._cleanup = ExitStack()
         self._line = connect(None)
         self._pace = Pace()
@@ -162,10 +166,12 @@ class Replication:
         self._cleanup.callback(self._pace.close)
         tracked = bool(self._ledger.knows and base and self._ledger.since == base)
         self._sender.unasked = not base and answer.get("resumed") is False
+        self._deep &= tracked  # where nothing is known, nothing can be compared
         self._hot_passes(tracked)
         buffer = FrozenBuffer(self._crew, self._disks, self._settings.frozen_mib << 20)
         self._cleanup.callback(buffer.close)
         held, used = self._freeze(buffer)
+        unseen = self._unexplained(used)
         self._send_rest(buffer, used)
         frozen_blocks = sum(total(buffer.held(disk)) for disk in range(len(self._disks)))
         whole = consistency(held.consistency, self._applied)
@@ -180,10 +186,16 @@ class Replication:
             "bytes_sent": self._sender.sent,
             "read_all": not tracked,
             "line_rate": round(self._pace.gauge.rate()),
+            "deep": self._deep,
+            "unexplained": unseen,
         }
-        self._ledger.promise(self._path, used)
-        version = self._seal(self._path, seal)
-        self._ledger.seal(version)
+        if unseen:
+            self._ledger.distrust()
+            version = self._seal(self._path, seal)
+        else:
+            self._ledger.promise(self._path, used)
+            version = self._seal(self._path, seal)
+            self._ledger.seal(version)
         return Outcome(
             version,
             not tracked,
@@ -195,7 +207,15 @@ class Replication:
             time.monotonic() - began,
             whole,
             self._applied,
+            unseen,
         )
+
+    def _unexplained(self, used: Used) -> int:
+        """How many blocks had changed without being seen; only a deep run knows."""
+        if self._sender.differing is None:
+            return 0
+        runs = unexplained(self._sender.differing, self._ledger.held, used, self._ledger.pending())
+        return sum(total(one) for one in runs)
 
     def _packing(self, answer: Dict[str, Any]) -> Packing:
         told = answer.get("codecs")
@@ -241,7 +261,11 @@ class Replication:
         if tracked:
             self._ledger.take()
             self._seen = self._ledger.held
-            wanted = self._written_or_new(self._ledger.pending(), self._count_used())
+            wanted = used = self._count_used()
+            if self._deep:
+                self._sender.differing = [[] for _ in used]
+            else:
+                wanted = self._written_or_new(self._ledger.pending(), used)
         else:
             self._ledger.restart()
             if not self._ledger.knows:

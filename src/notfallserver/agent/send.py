@@ -106,6 +106,8 @@ class Sender:
         """Where each hash is noted, if anywhere: per disk, 16 bytes per block."""
         self.unasked = False
         """Send without offering first: the server has nothing yet, and hashes what comes."""
+        self.differing: Optional[List[List[int]]] = None
+        """Where it is noted, if anywhere, which blocks the server had otherwise; per disk."""
         self._crew = crew
         self._disks = list(disks)
         self._path = run_path
@@ -149,7 +151,12 @@ class Sender:
         wanted = [place for place, (_, digest) in enumerate(entries) if digest != HOLE]
         if not self.unasked:
             bitmap = self._offer(line, batch.disk, entries)
-            wanted = [place for place in wanted if bitmap[place >> 3] & (0x80 >> (place & 7))]
+            differs = [bool(bitmap[at >> 3] & 0x80 >> (at & 7)) for at in range(len(entries))]
+            wanted = [place for place in wanted if differs[place]]
+            if self.differing is not None:
+                self.differing[batch.disk] += [
+                    block for (block, _), other in zip(entries, differs) if other
+                ]
         if wanted:
             chosen, payload = choose(entries, view, wanted)
             self._send_blocks(line, batch.disk, chosen, payload)
@@ -174,7 +181,7 @@ class Sender:
             self._crew.widen()
 
     def _offer(self, line: Line, disk: int, entries: Offer) -> bytes:
-        """Which of these blocks the server wants, as a bitmap."""
+        """Which of these blocks the server has otherwise, as a bitmap."""
         bitmap = line.send(f"{self._path}/offer", write_offer(disk, entries))
         if len(bitmap) != (len(entries) + 7) // 8:
             raise NotfallError(

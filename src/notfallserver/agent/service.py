@@ -14,6 +14,7 @@ from typing import Any, Dict, Optional
 from notfallserver import VERSION
 from notfallserver.agent import config
 from notfallserver.agent.applications.leftovers import Notes, thaw_applications
+from notfallserver.agent.changes.boots import going_down
 from notfallserver.agent.changes.ledger import Ledger, open_ledger
 from notfallserver.agent.config import Settings
 from notfallserver.agent.disks.linux import machine_facts, protected_disks
@@ -56,8 +57,15 @@ class Service:
             self._loop()
         except Stopped:
             log.info("asked to leave")
+            self._keep()
         finally:
             self.close()
+
+    def _keep(self) -> None:
+        """Before what is known would be lost."""
+        down = going_down()
+        if self._ledger is not None and (down or not self._ledger.pinned):
+            self._ledger.keep(self._place, self._settings.primary, down)
 
     def _watch_early(self) -> None:
         """Start the tracker at once; a trouble with disks is told again by the replication."""
@@ -85,7 +93,7 @@ class Service:
                 pause = min(pause * 2, _LONGEST_PAUSE)
                 continue
             if answer.get("order") == "replicate" and self._role() == "primary":
-                self._replicate_beating()
+                self._replicate_beating(answer.get("deep") is True)
             elif answer.get("order") != "none":
                 self._stop.wait(_FIRST_PAUSE)
 
@@ -109,16 +117,18 @@ class Service:
                 log.warning("%s", error)
         return body
 
-    def _replicate_beating(self) -> None:
+    def _replicate_beating(self, deep: bool) -> None:
         over = threading.Event()
         heart = threading.Thread(target=self._beat, args=(over,), daemon=True)
         heart.start()
         try:
-            outcome = self.replicate()
+            outcome = self.replicate(deep)
             log.info("version %s: %s", outcome.version, outcome)
             for one in outcome.applications:
                 if one.error:
                     log.warning("%s did not stand still: %s", one.name, one.error)
+            if outcome.unexplained:
+                log.error("%d blocks had changed without being seen", outcome.unexplained)
         except NotfallError as error:
             log.error("replication failed: %s [%s]", error, error.code)
         except (OSError, RuntimeError, ValueError, MemoryError) as error:
@@ -137,8 +147,8 @@ class Service:
                 pass  # the replication itself says when the server is away for long
         client.close()
 
-    def replicate(self) -> Outcome:
-        """One run now."""
+    def replicate(self, deep: bool = False) -> Outcome:
+        """One run now; a deep one reads all, whatever is known."""
 
         def connect(throttle: Optional[Throttle]) -> Line:
             client = config.connect(self._directory, self._settings, throttle)
@@ -149,7 +159,7 @@ class Service:
             disks = protected_disks(self._settings.disks)
             ledger = self._current_ledger()
             replication = Replication(
-                self._settings, self._place, disks, ledger, connect, self._stop
+                self._settings, self._place, disks, ledger, connect, self._stop, deep
             )
             return replication.run()
         except (NotfallError, OSError) as error:

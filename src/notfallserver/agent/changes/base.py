@@ -7,7 +7,7 @@ order of the disks it was made for; marks are one byte per 64 KiB block, 0 or 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Tuple
+from typing import List, Sequence, Tuple
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,10 @@ class Changes:
         """All that was told since the last :meth:`forget`, and maybe more."""
         raise NotImplementedError
 
+    def assume(self, marks: Marks) -> None:
+        """Take these blocks for written, and pending, too."""
+        raise NotImplementedError
+
     def forget(self) -> None:
         """What was told so far is no longer pending; of the last :meth:`take` it may stay."""
 
@@ -61,6 +65,14 @@ def merge(one: bytes, other: bytes) -> bytes:
         return other
     joined = int.from_bytes(one, "little") | int.from_bytes(other, "little")
     return joined.to_bytes(len(one), "little")
+
+
+def marks_of(runs: Sequence[Tuple[int, int]], blocks: int) -> bytes:
+    """The opposite of :func:`marked_runs`."""
+    marks = bytearray(blocks)
+    for first, count in runs:
+        marks[first : first + count] = b"\1" * count
+    return bytes(marks)
 
 
 def marked_runs(marks: bytes) -> List[Tuple[int, int]]:

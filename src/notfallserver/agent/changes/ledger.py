@@ -20,6 +20,9 @@ work on it, has the content. So marks are forgotten after the record names the n
     after the record, before marks are forgotten  the new version, and more marks than needed
     while a tracker is made or dropped            no record, so a new tracker is made
 
+Over a reboot ``reboot.py`` carries what was known; the new tracker then takes all that is not
+provably unchanged for written.
+
 One process at a time works with record and pins, the one that holds the lock; a second one has
 a tracker of its own, and what it seals makes the first one read everything.
 """
@@ -31,9 +34,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import List, Optional, Sequence, Tuple
 
-from notfallserver.agent.changes.base import Changes, Marks, Watched
+from notfallserver.agent.changes.base import Changes, Marks, Watched, marks_of
 from notfallserver.agent.changes.keeping import Keeping
+from notfallserver.agent.changes.kept import KeptFiles
 from notfallserver.agent.changes.none import Unknown
+from notfallserver.agent.changes.reboot import keep, recall
 from notfallserver.agent.changes.state import State, layout_mark
 from notfallserver.agent.changes.tracker import Tracker
 from notfallserver.agent.disks.base import Protected, kernel_device
@@ -84,6 +89,10 @@ class Ledger:
     def restart(self) -> None:
         """Forget everything: a run that reads all follows."""
         self.changes.take()
+        self.distrust()
+
+    def distrust(self) -> None:
+        """What is known is wrong: the next run begins with :meth:`restart`."""
         self.since, self.held = "", []
         self._record()
 
@@ -131,6 +140,17 @@ class Ledger:
             )
             self._keeping.write(self._state)
 
+    @property
+    def pinned(self) -> bool:
+        """Whether it outlives the process."""
+        return self._keeping is not None
+
+    def keep(self, place: Place, primary: str, down: bool) -> bool:
+        """Write down what would end with the boot (``down``) or the process. No run may follow."""
+        if not self.knows or not self.since or self.sealing:
+            return False
+        return keep(self.layout, place, primary, self.since, self.held, self.changes, down)
+
     def close(self) -> None:
         """What is pinned goes on."""
         self.changes.close()
@@ -145,7 +165,7 @@ def open_ledger(disks: Sequence[Protected], place: Place, primary: str) -> Ledge
     keeping: Optional[Keeping] = None
     try:
         keeping = Keeping(place)
-        return _kept_ledger(disks, keeping, wanted)
+        return _kept_ledger(disks, place, keeping, wanted)
     except OSError as error:
         log.warning("what is known of the disks will end with this process: %s", error)
         if keeping is not None:
@@ -153,20 +173,37 @@ def open_ledger(disks: Sequence[Protected], place: Place, primary: str) -> Ledge
                 keeping.drop()
             keeping.close()
     try:
-        return Ledger(disks, Tracker(watched_of(disks)))
+        tracker = Tracker(watched_of(disks))
     except OSError as error:
         return Ledger(disks, Unknown(str(error)))
+    # Without the lock the record is another process's.
+    return Ledger(disks, tracker, _recalled(wanted, disks, place, tracker) if keeping else None)
 
 
-def _kept_ledger(disks: Sequence[Protected], keeping: Keeping, wanted: State) -> Ledger:
+def _kept_ledger(
+    disks: Sequence[Protected], place: Place, keeping: Keeping, wanted: State
+) -> Ledger:
     watched = watched_of(disks)
     found = keeping.resume(wanted, watched)
     if found is not None:
+        KeptFiles(place.kept).drop()  # the machine did not go down, or this is older
         return Ledger(disks, found[1], found[0], keeping)
     keeping.drop()
     tracker = Tracker(watched)
     try:
-        return Ledger(disks, tracker, keeping.begin(wanted, tracker), keeping)
+        begun = keeping.begin(wanted, tracker)
     except OSError:
         tracker.close()
         raise
+    state = _recalled(begun, disks, place, tracker)
+    keeping.write(state)
+    return Ledger(disks, tracker, state, keeping)
+
+
+def _recalled(state: State, disks: Sequence[Protected], place: Place, tracker: Tracker) -> State:
+    """The same with what was known in an earlier boot, if that can be used."""
+    known = recall(disks, place, state.primary, tracker)
+    if known is None:
+        return state
+    tracker.assume([marks_of(runs, one.blocks) for runs, one in zip(known.written, disks)])
+    return replace(state, since=known.since, held=known.held)

@@ -147,6 +147,9 @@ class Tracker(Changes):
             for marks, base in zip(resting, self._bases())
         ]
 
+    def assume(self, marks: Marks) -> None:
+        self._gather(marks)
+
     def forget(self) -> None:
         kernel.fill_zero(self._memory["pending"], 0, len(self._memory["pending"]))
 

@@ -29,10 +29,14 @@ Follow = Annotated[bool, typer.Option(help="Stay until the job is over.")]
 Directory = Annotated[Path | None, typer.Option(metavar="DIR")]
 
 
-def replicate(primary: PrimaryName, follow: Follow = False) -> None:
+def replicate(
+    primary: PrimaryName,
+    deep: Annotated[bool, typer.Option(help="Read all; tell what had changed unseen.")] = False,
+    follow: Follow = False,
+) -> None:
     """Make a new version now."""
     api = connect()
-    begin_job(api, api.post(f"/primaries/{primary}/replicate"), follow)
+    begin_job(api, api.post(f"/primaries/{primary}/replicate", {"deep": deep}), follow)
 
 
 def scrub(

@@ -98,6 +98,8 @@ def show(primary: PrimaryName) -> None:
                 for _ in [0]
                 if row["damaged_versions"]
             ),
+            ("deep run", _deep(row["deep"])),
+            *(("UNSEEN CHANGES", row["deep"]["words"]) for _ in [0] if row["deep"]["words"]),
             *_line_pairs(row),
             *(("recovery", _closeness(row["recovery"])) for _ in [0] if row["recovery"]),
             *(("under way", _job(job)) for job in row["jobs"]),
@@ -128,6 +130,11 @@ def _closeness(recovery: dict[str, Any]) -> str:
     return f"getting closer; {told}"
 
 
+def _deep(deep: dict[str, Any]) -> str:
+    often = f"every {deep['days']} days" if deep["days"] else "on request only"
+    return f"{often}, the last {ago(deep['at'], 'never')}"
+
+
 def _every(minutes: int) -> str:
     return f"every {minutes} min" if minutes else "on request only"
 
@@ -141,17 +148,25 @@ def schedule(
     capture_minutes: Annotated[
         int | None, typer.Option(min=0, help="Between captures of a stand-in; 0 = on request.")
     ] = None,
+    deep_days: Annotated[
+        int | None,
+        typer.Option(min=0, max=365, help="Between runs that read all; 0 = on request."),
+    ] = None,
 ) -> None:
     """Set how often a primary replicates, and how often its stand-in is captured."""
-    if minutes is None and capture_minutes is None:
-        raise typer.BadParameter("give --minutes or --capture-minutes")
-    body = {"schedule_minutes": minutes, "capture_minutes": capture_minutes}
+    if minutes is None and capture_minutes is None and deep_days is None:
+        raise typer.BadParameter("give --minutes, --capture-minutes or --deep-days")
+    body = {
+        "schedule_minutes": minutes,
+        "capture_minutes": capture_minutes,
+        "deep_days": deep_days,
+    }
     row = connect().post(f"/primaries/{primary}/schedule", body)
     if chosen.as_json:
         tell_json(row)
     tell(
         f"{row['name']}: replication {_every(row['schedule_minutes'])}, "
-        f"capture {_every(row['capture_minutes'])}."
+        f"capture {_every(row['capture_minutes'])}, deep run {_deep(row['deep'])}."
     )
 
 

@@ -110,7 +110,8 @@ class Conductor(Protocol):
 
     def pool_state(self) -> PoolState: ...
 
-    def replicate(self, primary: str, who: str) -> Job: ...
+    def replicate(self, primary: str, who: str, deep: bool = False) -> Job:
+        """Make a version; ``deep`` reads all and tells what had changed unseen."""
 
     def scrub(self, primary: str, who: str, version: str | None = None) -> Job:
         """Check one version, or all, against the block index; repair what can be."""

@@ -118,10 +118,10 @@ class Conductor:
 
     # -- normal operation ------------------------------------------------------------------------
 
-    def replicate(self, primary: str, who: str) -> Job:
+    def replicate(self, primary: str, who: str, deep: bool = False) -> Job:
         row = self._row(primary)
         self._refuse_beside_standin(row)
-        return self._runner.submit("replicate", row.uuid, {}, who, join=True)
+        return self._runner.submit("replicate", row.uuid, {"deep": deep}, who, join=True)
 
     def scrub(self, primary: str, who: str, version: str | None = None) -> Job:
         row = self._row(primary)

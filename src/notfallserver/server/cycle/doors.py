@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime, timezone
 from typing import Any
 
 from notfallserver.server.cycle.conductor import Conductor
 from notfallserver.server.cycle.means import Means
+from notfallserver.server.cycle.normal.deep import judge_deep, read_deep
 from notfallserver.server.cycle.normal.limits import LIMITS, read_limits
 from notfallserver.server.cycle.normal.line import LINE, judge, read_line
 from notfallserver.server.cycle.recovery.desk import NO_ORDER
 from notfallserver.server.cycle.recovery.serve import raw_index, wanted_blocks
 from notfallserver.server.cycle.state import WITH_STANDIN, State
-from notfallserver.server.pool.version import Version
+from notfallserver.server.pool.version import Manifest, Version
 from notfallserver.server.records.targets import Target
 from notfallserver.wire.blocks import Buffer
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import read_machine
+
+log = logging.getLogger(__name__)
 
 POLL_SECONDS = 5.0
 ROLES = ("primary", "stand-in", "recovered")
@@ -52,8 +56,8 @@ class AgentDoor:
         if busy or self._original_returned(primary):
             self._means.orders.rest(POLL_SECONDS)
             return NO_ORDER
-        job = self._means.orders.wait(primary, POLL_SECONDS)
-        return {"order": "replicate", "job": job} if job else NO_ORDER
+        job, deep = self._means.orders.wait(primary, POLL_SECONDS)
+        return {"order": "replicate", "job": job, "deep": deep} if job else NO_ORDER
 
     def _know_again(self, primary: str, recovery: str) -> None:
         """Note which recovery made the machine that calls; empty for the original."""
@@ -105,6 +109,8 @@ class AgentDoor:
     def seal(self, primary: str, run: str, body: dict[str, Any]) -> dict[str, Any]:
         sealed = self._means.runs.seal(primary, run, body).version
         self._note_line(primary, body)
+        if sealed is not None:
+            self._note_deep(primary, sealed.manifest)
         return {"version": sealed.stamp if sealed else ""}
 
     def _note_line(self, primary: str, body: dict[str, Any]) -> None:
@@ -116,6 +122,19 @@ class AgentDoor:
         seen = judge(known, body.get("line_rate"), limit, now.astimezone(timezone.utc))
         if seen is not None and seen != known:
             self._means.catalogue.primaries.note(primary, line=seen.to_json())
+
+    def _note_deep(self, primary: str, manifest: Manifest) -> None:
+        """Keep what a deep run found; asked again for the same version, nothing is new."""
+        last = read_deep(self._means.catalogue.primaries.find(primary).notes)
+        now = judge_deep(last, manifest)
+        if now is None or now == last:
+            return
+        self._means.catalogue.primaries.note(primary, deep=now.to_json())
+        if manifest.unexplained:
+            self._means.catalogue.journal.write(
+                primary, "unseen-changes", "server", now.in_words(), now.to_json()
+            )
+            log.error("%s: %s", primary, now.in_words())
 
     def fail(self, primary: str, run: str, body: dict[str, Any]) -> None:
         self._means.runs.fail(primary, run, body)

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.moves import Move
+from notfallserver.server.cycle.normal.deep import deep_due
 from notfallserver.server.cycle.outage.watch import examine_primary
 from notfallserver.server.cycle.runner import JobRunner
 from notfallserver.server.cycle.standin import machine_name
@@ -169,7 +170,8 @@ class Duties:
                 return
             if last.state != "done" and last.finished_at and now - last.finished_at < RETRY_AFTER:
                 return
-        self._runner.submit(kind, row.uuid, {}, "schedule", join=True)
+        deep = kind == "replicate" and deep_due(row.notes, now)
+        self._runner.submit(kind, row.uuid, {"deep": True} if deep else {}, "schedule", join=True)
 
 
 def last_checked(store: PrimaryStore) -> datetime | None:

@@ -235,18 +235,17 @@ class Incoming:
         return self._disks[index]
 
     def offer(self, index: int, entries: Offer) -> bytes:
-        """Which of the offered blocks are wanted, as a bitmap; zero blocks become holes here."""
+        """Which of the offered blocks differ, as a bitmap; zero blocks become holes here."""
         disk = self._disk(index)
         wanted = bytearray((len(entries) + 7) // 8)
         for place, (number, digest) in enumerate(entries):
             if disk.idx[disk.check(number)] == digest:
                 continue
+            if digest == UNKNOWN:
+                raise bad_frame("a hash is not allowed")
             if digest == HOLE:
                 disk.punch(number, 1)
-            elif digest == UNKNOWN:
-                raise bad_frame("a hash is not allowed")
-            else:
-                wanted[place >> 3] |= 0x80 >> (place & 7)
+            wanted[place >> 3] |= 0x80 >> (place & 7)
         return bytes(wanted)
 
     def receive(self, frame: Buffer) -> None:

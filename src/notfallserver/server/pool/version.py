@@ -82,6 +82,8 @@ class Manifest:
     bytes_changed: int = 0
     read_all: bool = True
     applications: tuple[Application, ...] = ()
+    deep: bool = False  # read all although it was known what was written
+    unexplained: int = 0  # blocks that a deep run found changed, but not written
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self)}

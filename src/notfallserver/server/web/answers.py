@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from notfallserver.server.cycle.actions import RecoveryPlan, VersionInfo
+from notfallserver.server.cycle.normal.deep import days_of, read_deep
 from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.pool.layout import stamp_time
 from notfallserver.server.records.jobs import Job
@@ -90,6 +91,30 @@ class RecoveryAnswer(BaseModel):
         )
 
 
+class DeepAnswer(BaseModel):
+    """The last run that read everything; ``unexplained`` blocks had changed without being seen.
+
+    ``days`` lie between deep runs, 0 is never; ``words`` says what was found.
+    """
+
+    days: int
+    at: datetime | None
+    found_in: str
+    unexplained: int
+    words: str
+
+    @classmethod
+    def of(cls, notes: Mapping[str, Any]) -> DeepAnswer:
+        last = read_deep(notes)
+        return cls(
+            days=days_of(notes),
+            at=datetime.fromisoformat(last.at) if last else None,
+            found_in=last.found_in if last else "",
+            unexplained=last.unexplained if last else 0,
+            words=last.in_words() if last and last.unexplained else "",
+        )
+
+
 class PrimaryAnswer(BaseModel):
     """A primary; times in UTC."""
 
@@ -108,6 +133,7 @@ class PrimaryAnswer(BaseModel):
     newest_version: str
     newest_version_at: datetime | None
     damaged_versions: int
+    deep: DeepAnswer
     recovery: RecoveryAnswer | None
     limits: LimitsAnswer
     line: LineAnswer | None
@@ -136,6 +162,7 @@ class PrimaryAnswer(BaseModel):
             newest_version=primary.newest_version,
             newest_version_at=version_time(primary.newest_version),
             damaged_versions=primary.notes.get("damaged", 0),
+            deep=DeepAnswer.of(primary.notes),
             recovery=(
                 RecoveryAnswer.of(primary.notes["recovery"])
                 if "recovery" in primary.notes

@@ -9,16 +9,17 @@ from notfallserver.wire.errors import NotfallError
 
 
 class Orders:
-    """By primary the job that waits for a replication. Thread-safe; empty after a restart."""
+    """By primary the job that waits for a replication, and whether for a deep one. Thread-safe;
+    empty after a restart."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._jobs: dict[str, str] = {}
+        self._jobs: dict[str, tuple[str, bool]] = {}
         self._failed: dict[str, NotfallError] = {}
 
-    def give(self, primary: str, job: str) -> None:
+    def give(self, primary: str, job: str, deep: bool = False) -> None:
         with self._changed:
-            self._jobs[primary] = job
+            self._jobs[primary] = job, deep
             self._failed.pop(primary, None)
             self._changed.notify_all()
 
@@ -37,11 +38,11 @@ class Orders:
         with self._changed:
             return self._failed.pop(primary, None)
 
-    def wait(self, primary: str, seconds: float) -> str:
-        """The waiting job, or an empty text after ``seconds``."""
+    def wait(self, primary: str, seconds: float) -> tuple[str, bool]:
+        """The waiting job and whether it is deep, or an empty text after ``seconds``."""
         with self._changed:
             self._changed.wait_for(lambda: primary in self._jobs, timeout=seconds)
-            return self._jobs.get(primary, "")
+            return self._jobs.get(primary, ("", False))
 
     @staticmethod
     def rest(seconds: float) -> None:

@@ -43,7 +43,7 @@ def follow_replication(ctx: JobContext, primary: str, runs: Runs, orders: Orders
 def _await_run(ctx: JobContext, primary: str, runs: Runs, orders: Orders) -> Run:
     before = runs.of_primary(primary)
     give_up = time.monotonic() + PICK_UP
-    orders.give(primary, ctx.job.id)
+    orders.give(primary, ctx.job.id, ctx.job.parameters.get("deep") is True)
     ctx.progress("waiting for the agent")
     try:
         while time.monotonic() < give_up:
@@ -99,4 +99,6 @@ def result_of(version: Version) -> dict[str, Any]:
         "freeze_ms": manifest.freeze_ms,
         "passes": manifest.passes,
         "read_all": manifest.read_all,
+        "deep": manifest.deep,
+        "unexplained_blocks": manifest.unexplained,
     }

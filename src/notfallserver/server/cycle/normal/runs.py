@@ -188,6 +188,8 @@ class Runs:
             bytes_changed=counts.received + counts.punched,
             read_all=body.get("read_all") is not False,
             applications=applications,
+            deep=body.get("deep") is True,
+            unexplained=_whole(body.get("unexplained")),
         )
         run.version = run.incoming.seal(manifest)
         return run

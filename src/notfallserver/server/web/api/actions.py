@@ -26,6 +26,14 @@ class ActivateRequest(BaseModel):
     overrule_reason: str = Field(default="", max_length=1000)
 
 
+class ReplicateRequest(BaseModel):
+    """``deep``: read all, and tell what had changed without being seen."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    deep: bool = False
+
+
 class ScrubRequest(BaseModel):
     """``version``: check only this one; left out: all."""
 
@@ -78,9 +86,13 @@ class MountAnswer(BaseModel):
 
 
 @router.post("/primaries/{name}/replicate", status_code=202)
-def replicate(request: Request, name: Name, who: Person) -> JobAnswer:
+def replicate(
+    request: Request, name: Name, who: Person, body: ReplicateRequest | None = None
+) -> JobAnswer:
     primary = _primary(request, name)
-    return JobAnswer.of(house_of(request).conductor.replicate(primary.uuid, who), primary.name)
+    deep = body is not None and body.deep
+    job = house_of(request).conductor.replicate(primary.uuid, who, deep)
+    return JobAnswer.of(job, primary.name)
 
 
 @router.post("/primaries/{name}/scrub", status_code=202)

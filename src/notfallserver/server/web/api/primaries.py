@@ -33,12 +33,13 @@ class InviteRequest(BaseModel):
 
 
 class ScheduleRequest(BaseModel):
-    """Minutes between runs; 0 only on request; left out: as it was."""
+    """Minutes between runs, days between deep ones; 0 only on request; left out: as it was."""
 
     model_config = ConfigDict(extra="forbid")
 
     schedule_minutes: Minutes = None
     capture_minutes: Minutes = None
+    deep_days: int | None = Field(default=None, ge=0, le=365)
 
 
 class LimitsRequest(BaseModel):
@@ -107,6 +108,11 @@ def set_schedule(request: Request, name: Name, body: ScheduleRequest, who: Perso
     primaries = house_of(request).catalogue.primaries
     uuid = primaries.find(name).uuid
     primaries.set_schedule(uuid, body.schedule_minutes, body.capture_minutes, who)
+    if body.deep_days is not None:
+        primaries.note(uuid, deep_days=body.deep_days)
+        house_of(request).catalogue.journal.write(
+            uuid, "schedule-changed", who, details={"deep_days": body.deep_days}
+        )
     return _one(request, uuid)
 
 

@@ -1,0 +1,1 @@
+"""Inodes as they lie on the disk: what tells whether a file can have changed."""
