@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from notfallserver.agent import commands
 from notfallserver.agent.changes import boots
 from notfallserver.agent.changes.base import marked_runs, marks_of
 from notfallserver.agent.changes.kept import Kept, KeptFiles, PrintWriter
@@ -21,6 +22,7 @@ from notfallserver.agent.deep import unexplained
 from notfallserver.agent.inodes import ext4, xfs
 from notfallserver.agent.inodes.base import Inode, NotUnderstood, Read, understood
 from notfallserver.wire.blocks import BLOCK
+from notfallserver.wire.errors import NotfallError
 
 TOOLS = {**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 NOW = 1_700_000_000 * 10**9
@@ -258,6 +260,27 @@ def test_the_record_is_read_once_and_only_whole(tmp_path: Path) -> None:
 )
 def test_a_crash_is_seen_in_the_kernels_log(lines: list[str], bad: bool) -> None:
     assert boots.repaired(lines) == bad
+
+
+@pytest.mark.parametrize(
+    ("told", "in_order"),
+    [
+        ("data: clean, 11/65536 files, 9/262144 blocks\n", True),
+        ("data: recovering journal\ndata: clean, 11/65536 files\n", False),
+        (None, False),  # no journal: nothing is proved
+    ],
+)
+def test_a_crash_is_seen_in_what_the_checks_at_boot_said(
+    monkeypatch: pytest.MonkeyPatch, told: str | None, in_order: bool
+) -> None:
+    def run(_: list[str]) -> str:
+        if told is None:
+            raise NotfallError("command-failed", "There is no journal.")
+        return told
+
+    monkeypatch.setattr(boots, "read_log", lambda: ["6,0,0,-;Linux"])
+    monkeypatch.setattr(commands, "run", run)
+    assert boots.went_down_in_order() == in_order
 
 
 def test_only_what_nobody_wrote_is_unexplained() -> None:

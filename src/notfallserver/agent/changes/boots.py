@@ -62,11 +62,22 @@ def read_log() -> List[str]:
 
 def went_down_in_order() -> bool:
     """As far as this boot can tell of the end of the one before."""
+    return not repaired(read_log()) and not _REPAIRED.search(_checks())
+
+
+def _checks() -> str:
+    """What the checks of filesystems said in this boot: of the root, and of the others.
+
+    They replay a journal before the kernel sees it, so the kernel's log does not tell.
+    """
     try:
-        checks = _CHECKS.read_text(errors="replace")
+        of_root = _CHECKS.read_text(errors="replace")
     except OSError:
-        checks = ""
-    return not repaired(read_log()) and not _REPAIRED.search(checks)
+        of_root = ""
+    try:
+        return of_root + commands.run(["journalctl", "-b", "-q", "-o", "cat", "-t", "systemd-fsck"])
+    except NotfallError:
+        return "recovering journal"  # for all we know
 
 
 def clock_offset() -> float:
