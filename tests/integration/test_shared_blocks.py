@@ -19,7 +19,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 def test_a_similar_primary_sends_only_what_is_its_own(server: ServerProcess) -> None:
     with closing(HandAgent(server, "twin-one")) as one:
-        first = server.pool.primary(one.uuid).version(one.protect())
+        stamp = one.protect()
+        first = server.pool.primary(one.uuid).version(stamp)
         half = FEW // 2 * BLOCK
         own = os.urandom(half)
         with closing(HandAgent(server, "twin-two", own + one.disk[:half])) as two:
@@ -27,7 +28,8 @@ def test_a_similar_primary_sends_only_what_is_its_own(server: ServerProcess) -> 
             bitmap = two.send("offer", write_offer(0, two.entries(0, FEW)))
             assert bitmap == b"\xff\x00"
             two.send("blocks", two.blocks_frame(0, FEW // 2))
-            second = server.pool.primary(two.uuid).version(two.seal())
+            stamp = two.seal()
+            second = server.pool.primary(two.uuid).version(stamp)
     assert second.raw(0).read_bytes() == two.disk
     assert check_version(second) == []
     assert second.manifest.bytes_shared == half

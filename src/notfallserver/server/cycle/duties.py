@@ -11,6 +11,7 @@ from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.moves import Move
 from notfallserver.server.cycle.outage.watch import examine_primary
 from notfallserver.server.cycle.runner import JobRunner
+from notfallserver.server.cycle.seeds import awaits_seed
 from notfallserver.server.cycle.standin import machine_name
 from notfallserver.server.cycle.state import Event, State
 from notfallserver.server.cycle.way_back import made_by_recovery
@@ -122,6 +123,8 @@ class Duties:
     def _schedule(self, row: Primary) -> None:
         if row.state in (State.NORMAL, State.NEW):
             self._prepare_when_due(row)
+            if awaits_seed(row):
+                return
             if row.schedule_minutes and row.last_seen is not None and self._heard(row):
                 self._run_when_due(row, "replicate", row.schedule_minutes)
         elif row.state == State.EMERGENCY and row.capture_minutes:

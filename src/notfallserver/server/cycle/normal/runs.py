@@ -154,15 +154,18 @@ class Runs:
         run.incoming.close()
         return run
 
-    def seal(self, uuid: str, run_id: str, body: dict[str, Any]) -> Run:
-        """End a run with a new version; asked again, the answer is the same version."""
+    def seal(self, uuid: str, run_id: str, body: dict[str, Any], stamp: str = "") -> Run:
+        """End a run with a new version; asked again, the answer is the same version.
+
+        ``stamp`` is its name where that was decided elsewhere; it must be later than all others.
+        """
         known = self.of_primary(uuid)
         if known is None or known.id != run_id:
             return self._get(uuid, run_id)  # which refuses
         with known.sealing:  # syncing may take minutes, and the agent ask again meanwhile
-            return known if known.version is not None else self._seal(uuid, run_id, body)
+            return known if known.version is not None else self._seal(uuid, run_id, body, stamp)
 
-    def _seal(self, uuid: str, run_id: str, body: dict[str, Any]) -> Run:
+    def _seal(self, uuid: str, run_id: str, body: dict[str, Any], stamp: str) -> Run:
         run = self._get(uuid, run_id)
         machine = read_machine(body["machine"]) if body.get("machine") else run.machine
         if [one.size for one in machine.disks] != [one.size for one in run.machine.disks]:
@@ -179,7 +182,7 @@ class Runs:
         manifest = Manifest(
             primary=uuid,
             name=run.name,
-            stamp=self._pool.primary(uuid).fresh_stamp(),
+            stamp=stamp or self._pool.primary(uuid).fresh_stamp(),
             kind="replication",
             consistency=consistency,
             base=run.incoming.base,
