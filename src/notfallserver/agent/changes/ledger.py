@@ -31,7 +31,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import List, Optional, Sequence, Tuple
 
-from notfallserver.agent.changes.base import Changes, Marks, Watched
+from notfallserver.agent.changes.base import Changes, Marks, Watched, granules
 from notfallserver.agent.changes.keeping import Keeping
 from notfallserver.agent.changes.none import Unknown
 from notfallserver.agent.changes.state import State, layout_mark
@@ -47,9 +47,10 @@ log = logging.getLogger("notfall-agent")
 def watched_of(disks: Sequence[Protected]) -> List[Watched]:
     """The same disks as the kernel numbers them."""
     watched = []
-    for one in disks:
+    shared = granules([one.blocks for one in disks])
+    for one, granule in zip(disks, shared):
         devices = {kernel_device(one.device), *(kernel_device(part.device) for part in one.volumes)}
-        watched.append(Watched(tuple(sorted(devices)), one.blocks, one.queued))
+        watched.append(Watched(tuple(sorted(devices)), one.blocks, one.queued, granule))
     return watched
 
 
