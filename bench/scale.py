@@ -1,10 +1,10 @@
 """What grows and what must not: a disk of 16 TiB, and twenty agents at once.
 
-``python -m bench.scale`` (as root) adds its figures to ``bench/results.json``. A disk of 16 TiB is
-a sparse file on XFS, partitioned, with an XFS filesystem that holds 2 GiB. Memory is the most that
-was resident (VmHWM), shared file pages counted too. Of the twenty agents each has a disk of its own
-content; what is told is how far apart the first and the last one ended, how long a poll had to wait
-meanwhile, and what the server took for each.
+``python -m bench.scale [many] [huge]`` (as root) adds its figures to ``bench/results.json``.
+``huge`` is a sparse file on XFS, partitioned, with an XFS filesystem that holds 2 GiB. Memory is
+the most that was resident (VmHWM), shared file pages counted, too. Of the twenty each has a disk
+of its own content; what is told is how far apart the first and the last one ended, how long a poll
+had to wait meanwhile, and what the server took for each.
 """
 
 from __future__ import annotations
@@ -145,10 +145,13 @@ def many(sheet: Sheet, server: Server) -> None:
 
 
 def main() -> int:
+    wanted = sys.argv[1:] or ["many", "huge"]
     run(["rm", "-rf", WORK], timeout=300)
     WORK.mkdir(parents=True)
     sheet = Sheet()
     for what in (many, huge):
+        if what.__name__ not in wanted:
+            continue
         with Server(WORK) as server:
             sheet.add(f"server_start_mib_{what.__name__}", [peak_mib(server.process.pid)], "MiB")
             what(sheet, server)

@@ -13,8 +13,8 @@ from typing import List, Sequence, Tuple
 from notfallserver.agent.disks.runs import merged
 from notfallserver.wire.blocks import Run
 
-MOST_MARKS = 8 << 20
-"""Of all disks together. Each takes three bytes of kernel memory: 24 MiB for any size of disks."""
+MOST_MARKS = 6 << 20
+"""Of all disks together. Each takes three bytes of kernel memory: 18 MiB for any size of disks."""
 MOST_RUNS = 1 << 15
 """Of one disk; joined where there are more. A run takes about 150 bytes."""
 
