@@ -19,6 +19,7 @@ from notfallserver.agent.config import Settings, settings_text
 from notfallserver.server.agent_package import pack_agent
 from notfallserver.server.authority import create_authority
 from notfallserver.server.cycle.normal.runs import Runs
+from notfallserver.server.pool.known import KnownContent
 from notfallserver.server.pool.store import Pool
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import read_machine
@@ -48,7 +49,7 @@ class Receiver:
         (root / "pool" / self.uuid).mkdir(parents=True)
         self.store = pool.primary(self.uuid)
         self.store.paths.make()
-        self.runs = Runs(pool)
+        self.runs = Runs(pool, KnownContent(pool))
         self.config = root / "config"
         self.config.mkdir()
         self.token = "right"

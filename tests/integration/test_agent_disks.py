@@ -6,6 +6,7 @@ import mmap
 import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,6 @@ from agent_receiver import (
 )
 from source_machine import MIB, Machine
 
-from notfallserver.agent.changes.base import marked_runs
 from notfallserver.agent.changes.ledger import watched_of
 from notfallserver.agent.changes.tracker import Tracker
 from notfallserver.agent.disks.direct import DirectDisk
@@ -67,9 +67,10 @@ def _mapped(path: Path) -> None:
         memory.flush()
 
 
-def test_the_tracker_sees_every_kind_of_write(machine: Machine) -> None:
+@pytest.mark.parametrize("granule", [1, 8])
+def test_the_tracker_sees_every_kind_of_write(machine: Machine, granule: int) -> None:
     disks = protected_disks(machine.disks)
-    changes = Tracker(watched_of(disks))
+    changes = Tracker([replace(one, granule=granule) for one in watched_of(disks)])
     swap = disks[0].volumes[2]
     behind = disks[1].volumes[0].start + disks[1].volumes[0].size + MIB
     os.sync()
@@ -120,16 +121,12 @@ def test_the_tracker_sees_every_kind_of_write(machine: Machine) -> None:
             write()
             for _ in range(2):  # each mark is told twice
                 marks = changes.take()
-                found = {
-                    b
-                    for first, count in marked_runs(marks[disk])
-                    for b in range(first, first + count)
-                }
+                found = {b for first, n in marks[disk] for b in range(first, first + n)}
                 assert expected <= found, f"way {number}"
             os.sync()
         changes.take()
         changes.take()
-        assert not any(marked_runs(one) for one in changes.take())
+        assert not any(changes.take())
         assert changes.broken() == ""
     finally:
         changes.close()

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from notfallserver.agent import commands
 from notfallserver.agent.changes import boots
-from notfallserver.agent.changes.base import marked_runs, marks_of
 from notfallserver.agent.changes.kept import Kept, KeptFiles, PrintWriter
 from notfallserver.agent.changes.unchanged import MARGIN_NS, Cover, unchanged
 from notfallserver.agent.deep import unexplained
@@ -99,11 +98,6 @@ def test_two_files_with_the_same_block_are_not_understood() -> None:
     for beyond in ((3 * BLOCK, 2 * BLOCK), (1, 512)):
         with pytest.raises(NotUnderstood):
             Cover(4 * BLOCK, []).add(beyond)
-
-
-def test_marks_and_runs_are_the_same() -> None:
-    runs = [(0, 2), (5, 1), (9, 3)]
-    assert marked_runs(marks_of(runs, 12)) == runs
 
 
 def _tool(*arguments: object) -> None:
@@ -285,5 +279,5 @@ def test_a_crash_is_seen_in_what_the_checks_at_boot_said(
 
 def test_only_what_nobody_wrote_is_unexplained() -> None:
     held, used = [[(0, 10)]], [[(0, 6), (12, 2)]]
-    written = [marks_of([(3, 1)], 14)]
+    written = [[(3, 1)]]
     assert unexplained([[8, 2, 3, 5, 12]], held, used, written) == [[(2, 1), (5, 1)]]

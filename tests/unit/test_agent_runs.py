@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notfallserver.agent.changes.base import marked_runs, merge
+from notfallserver.agent.changes.base import bounded, granules, marked_runs, merge
 from notfallserver.agent.disks.runs import (
     batches,
     free_runs,
@@ -62,7 +62,26 @@ def test_batches_hold_the_same_blocks_and_never_too_many(wanted: set[int], most:
 @given(numbers, numbers)
 def test_marks_keep_every_block(one: set[int], other: set[int]) -> None:
     marks = [bytes(number in chosen for number in range(61)) for chosen in (one, other)]
-    assert marked_runs(merge(*marks)) == runs_of(sorted(one | other))
+    assert merge(*(marked_runs(each) for each in marks)) == runs_of(sorted(one | other))
+
+
+@given(numbers, st.integers(1, 20))
+def test_bounding_runs_loses_no_block(chosen: set[int], most: int) -> None:
+    runs = runs_of(sorted(chosen))
+    found = bounded(runs, most)
+    assert len(found) <= max(1, most)
+    assert chosen <= set(blocks(found))
+    assert len(runs) > most or found == runs
+
+
+def test_large_disks_share_marks_and_small_ones_keep_theirs() -> None:
+    tib = 1 << 24  # blocks
+    assert granules([tib // 4]) == [1]
+    assert granules([tib]) == [4]
+    assert granules([16 * tib]) == [64]
+    assert granules([tib // 16, 16 * tib, 16 * tib])[0] == 1
+    shared = granules([300 * tib] * 24)
+    assert sum(-(-300 * tib // one) for one in shared) <= 6 << 20
 
 
 def test_a_short_last_block_counts() -> None:

@@ -210,6 +210,13 @@ def test_a_flood_of_targets_is_bounded_and_spares_paired_ones(catalogue: Catalog
     assert catalogue.targets.by_secret(secret_of(MOST + 9))
 
 
+def test_what_is_said_often_need_not_be_synced_and_all_else_is(catalogue: Catalogue) -> None:
+    database = catalogue.jobs._database
+    for lasting, expected in ((False, 1), (True, 2), (False, 1)):
+        with database.writing(lasting) as connection:
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == expected
+
+
 def test_people(catalogue: Catalogue, tmp_path: Path) -> None:
     people = catalogue.people
     people.set_password("admin", "right", "root")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import List, Sequence
 
-from notfallserver.agent.changes.base import Marks, marked_runs
+from notfallserver.agent.changes.base import Marks
 from notfallserver.agent.disks.runs import intersect, subtract
 from notfallserver.wire.blocks import Run, runs_of
 
@@ -23,6 +23,6 @@ def unexplained(
 ) -> List[List[Run]]:
     """Per disk, the ``differing`` blocks that the version held and nobody wrote. Pure."""
     return [
-        subtract(intersect(intersect(runs_of(sorted(blocks)), had), has), marked_runs(marks))
+        subtract(intersect(intersect(runs_of(sorted(blocks)), had), has), marks)
         for blocks, had, has, marks in zip(differing, held, used, written)
     ]

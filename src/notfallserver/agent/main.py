@@ -24,6 +24,11 @@ from notfallserver.agent.service import Service
 from notfallserver.agent.stop import Stop, Stopped
 from notfallserver.wire.errors import NotfallError
 
+_SEED_DONE = """The seed is in {}. On the emergency server: notfall seed import DIR
+It holds everything on this machine's disks and is NOT encrypted: take an encrypted (LUKS) disk,
+keep it locked away, and erase it after the import. Do not restart this machine before the import,
+or the next replication has to read all disks again."""
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -40,12 +45,15 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (
         ("run", "the service: wait for orders"),
         ("replicate", "one replication now; tells the result as JSON"),
+        ("seed", "a first copy onto a removable disk, to be imported by the server"),
         ("facts", "what the server is told of this machine, as JSON"),
         ("thaw", "thaw what an agent that was killed left frozen"),
         ("applications", "which applications a replication makes stand still"),
     ):
         one = commands.add_parser(name, help=text)
         one.add_argument("--config", type=Path, default=config.DIRECTORY, metavar="DIR")
+        if name == "seed":
+            one.add_argument("--to", required=True, type=Path, metavar="DIR")
     one.add_argument("--try", action="store_true", help="hold them for a moment, without a freeze")
     commands.add_parser("uninstall", help="remove the agent from this machine")
     one = commands.add_parser("watchdog")  # for the agent itself
@@ -74,18 +82,8 @@ def _carry_out(given: argparse.Namespace) -> int:
         stop = Stop()
         stop.listen()
         Service(given.config, stop).serve()
-    elif given.command == "replicate":
-        stop = Stop()
-        stop.listen()
-        service = Service(given.config, stop)
-        own = Place(given.config)
-        settle_down(config.load_settings(given.config).nice)
-        try:
-            thaw_leftovers(own.note)
-            thaw_applications(Notes(own.directory))
-            print(json.dumps(asdict(service.replicate())))
-        finally:
-            service.close()
+    elif given.command in ("replicate", "seed"):
+        _replicate(given)
     elif given.command == "facts":
         has_settings = (given.config / "agent.json").exists()
         disks = config.load_settings(given.config).disks if has_settings else []
@@ -104,6 +102,25 @@ def _carry_out(given: argparse.Namespace) -> int:
     else:
         watchdog.main(given.rest)
     return 0
+
+
+def _replicate(given: argparse.Namespace) -> None:
+    stop = Stop()
+    stop.listen()
+    service = Service(given.config, stop)
+    own = Place(given.config)
+    settle_down(config.load_settings(given.config).nice)
+    try:
+        thaw_leftovers(own.note)
+        thaw_applications(Notes(own.directory))
+        if given.command == "replicate":
+            print(json.dumps(asdict(service.replicate())))
+            return
+        outcome, directory = service.seed(given.to)
+        print(json.dumps({**asdict(outcome), "seed": str(directory)}))
+        print(_SEED_DONE.format(directory), file=sys.stderr)
+    finally:
+        service.close()
 
 
 if __name__ == "__main__":

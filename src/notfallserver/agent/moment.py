@@ -11,7 +11,7 @@ import mmap
 import threading
 import time
 from dataclasses import dataclass
-from typing import List, Sequence
+from typing import Iterator, List, Sequence
 
 from notfallserver.agent import kernel
 from notfallserver.agent.crew import Crew
@@ -127,10 +127,8 @@ class FrozenBuffer:
         return runs_of(numbers)
 
 
-def all_batches(runs: Sequence[Sequence[Run]]) -> List[Batch]:
-    """The blocks of all disks in batches of a frame's size."""
-    return [
-        Batch(disk, group)
-        for disk, each in enumerate(runs)
-        for group in batches(each, BATCH_BLOCKS)
-    ]
+def all_batches(runs: Sequence[Sequence[Run]]) -> Iterator[Batch]:
+    """The blocks of all disks in batches of a frame's size; made when asked for, not before."""
+    for disk, each in enumerate(runs):
+        for group in batches(each, BATCH_BLOCKS):
+            yield Batch(disk, group)

@@ -13,13 +13,14 @@ import re
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from notfallserver.agent.applications.application import Applied, consistency
 from notfallserver.agent.applications.hold import Applications
 from notfallserver.agent.applications.plan import plan_applications
-from notfallserver.agent.changes.base import Marks, marked_runs
+from notfallserver.agent.changes.base import Marks
 from notfallserver.agent.changes.ledger import Ledger
 from notfallserver.agent.config import Settings
 from notfallserver.agent.crew import Crew
@@ -126,6 +127,7 @@ class Replication:
             "codecs": readable_codecs(),
             "tracked_since": self._ledger.since,
             "boot_id": boot_id(),
+            "deep": self._deep,
         }
         answer = self._line.call("/agent/v1/runs", body)
         self._pace.allow(read_allowance(answer.get("allowance")))
@@ -292,7 +294,7 @@ class Replication:
         """
         wanted = []
         for disk, runs in enumerate(used):
-            written = intersect(marked_runs(marks[disk]), runs)
+            written = intersect(marks[disk], runs)
             wanted.append(merged(written + subtract(runs, self._seen[disk])))
         return wanted
 
@@ -302,7 +304,7 @@ class Replication:
         self._sender.unasked = False
         self._seen = [merged([*one, *other]) for one, other in zip(self._seen, wanted)]
 
-    def _send(self, phase: str, batches: Sequence[Batch], wanted: Used) -> None:
+    def _send(self, phase: str, batches: Iterable[Batch], wanted: Used) -> None:
         self._phase = phase
         self._total = sum(total(runs) for runs in wanted) * BLOCK
         self._sender.send_all(batches, self._tick)
@@ -405,15 +407,14 @@ class Replication:
 
     def _must_read(self, marks: Marks) -> Used:
         return [
-            merged([*marked_runs(written), *disk.boot_areas()])
-            for written, disk in zip(marks, self._protected)
+            merged([*written, *disk.boot_areas()]) for written, disk in zip(marks, self._protected)
         ]
 
     def _rehearse(self, buffer: FrozenBuffer, limit: float) -> None:
         """Measure how fast comparing is; refuse before the freeze if it would take too long."""
         used = self._count_used()
         sample = [
-            [run for batch in all_batches(used)[:64] if batch.disk == disk for run in batch.runs]
+            [run for one in islice(all_batches(used), 64) if one.disk == disk for run in one.runs]
             for disk in range(len(used))
         ]
         began = time.monotonic()

@@ -16,7 +16,7 @@ import threading
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Callable, List, Optional, Sequence, Tuple
+from typing import Callable, Iterable, List, Optional, Sequence, Tuple
 
 from notfallserver.agent.crew import Crew
 from notfallserver.agent.disks.direct import DirectDisk
@@ -102,7 +102,7 @@ class Sender:
         at_work: int,
     ) -> None:
         self.read = self.sent = self.done = 0
-        self.hashes: List[bytearray] = []
+        self.hashes: List[mmap.mmap] = []
         """Where each hash is noted, if anywhere: per disk, 16 bytes per block."""
         self.unasked = False
         """Send without offering first: the server has nothing yet, and hashes what comes."""
@@ -119,9 +119,10 @@ class Sender:
         self._buffers = [mmap.mmap(-1, BATCH_BLOCKS * BLOCK) for _ in range(crew.size)]
 
     def note_hashes(self) -> None:
-        self.hashes = [bytearray(disk.disk.blocks * HASH) for disk in self._disks]
+        """Memory is taken only where blocks are in use."""
+        self.hashes = [mmap.mmap(-1, disk.disk.blocks * HASH) for disk in self._disks]
 
-    def send_all(self, batches: Sequence[Batch], tick: Callable[[], None]) -> None:
+    def send_all(self, batches: Iterable[Batch], tick: Callable[[], None]) -> None:
         self.done = 0
         self._crew.each(batches, self._send, tick)
 

@@ -7,9 +7,10 @@ runs. An unreachable server is tried again for ever, at most a minute apart.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from notfallserver import VERSION
 from notfallserver.agent import config
@@ -21,8 +22,9 @@ from notfallserver.agent.disks.linux import machine_facts, protected_disks
 from notfallserver.agent.freeze.linux import thaw_leftovers
 from notfallserver.agent.gentle import settle_down
 from notfallserver.agent.line import Line
-from notfallserver.agent.place import Place, boot_id
+from notfallserver.agent.place import Place, boot_id, take_lock
 from notfallserver.agent.run import Outcome, Replication
+from notfallserver.agent.seed import SeedDesk, check_place, seed_lines
 from notfallserver.agent.stop import Stop, Stopped
 from notfallserver.wire.client import Throttle
 from notfallserver.wire.errors import NotfallError
@@ -119,8 +121,7 @@ class Service:
 
     def _replicate_beating(self, deep: bool) -> None:
         over = threading.Event()
-        heart = threading.Thread(target=self._beat, args=(over,), daemon=True)
-        heart.start()
+        self._start_heart(over)
         try:
             outcome = self.replicate(deep)
             log.info("version %s: %s", outcome.version, outcome)
@@ -136,6 +137,9 @@ class Service:
             self._untold = _failed(error)
         finally:
             over.set()
+
+    def _start_heart(self, over: threading.Event) -> None:
+        threading.Thread(target=self._beat, args=(over,), daemon=True).start()
 
     def _beat(self, over: threading.Event) -> None:
         """Keep polling while busy; orders given meanwhile are given again later."""
@@ -154,6 +158,35 @@ class Service:
             client = config.connect(self._directory, self._settings, throttle)
             return Line(client, self._stop)
 
+        return self._replicate(connect, deep)
+
+    def seed(self, to: Path) -> Tuple[Outcome, Path]:
+        """A first copy into a new directory below ``to``; the outcome, and that directory."""
+        try:
+            os.close(take_lock(self._place.lock))
+        except OSError:
+            raise NotfallError(
+                "agent-running",
+                "The agent's service is running, and only one of both can know what is written.",
+                "Stop it (systemctl stop notfall-agent), make the seed, and start it again.",
+            ) from None
+        check_place(to, protected_disks(self._settings.disks))
+        line = Line(config.connect(self._directory, self._settings), self._stop)
+        over = threading.Event()
+        self._start_heart(over)
+        desk: Optional[SeedDesk] = None
+        try:
+            desk = SeedDesk(to, self._settings.primary, line)
+            return self._replicate(seed_lines(desk)), desk.writer.directory
+        finally:
+            over.set()
+            if desk is not None:
+                desk.writer.close()
+            line.close()
+
+    def _replicate(
+        self, connect: Callable[[Optional[Throttle]], Line], deep: bool = False
+    ) -> Outcome:
         replication: Optional[Replication] = None
         try:
             disks = protected_disks(self._settings.disks)

@@ -23,6 +23,7 @@ from notfallserver.server.cycle.runner import JobRunner
 from notfallserver.server.cycle.state import State
 from notfallserver.server.host.files import replace_file
 from notfallserver.server.house import House
+from notfallserver.server.pool.known import KnownContent
 from notfallserver.server.pool.setup import PoolPlace, prepare_pool
 from notfallserver.server.pool.store import Pool
 from notfallserver.server.records import Catalogue, open_catalogue
@@ -72,7 +73,7 @@ def run(settings: Settings) -> None:
             pool=pool,
             place=place,
             hypervisor=LibvirtHypervisor(settings.libvirt_uri),
-            runs=Runs(pool),
+            runs=Runs(pool, KnownContent(pool, settings.share_blocks)),
             orders=Orders(),
             desk=Desk(),
             ca_pem=authority.ca_pem,

@@ -1,10 +1,11 @@
 """A small assembler for eBPF, and the program that marks written blocks.
 
 Pure: layout in, bytes out. The program runs in the kernel at each block I/O that is queued or
-issued. Per 64 KiB block one byte in ``marks``; a very large I/O goes to ``coarse``, one byte per
-2 MiB, because the kernel's verifier bounds loops. Both maps have two halves; the first byte of
-``control`` (0 or 1) names the one in use, one byte so that the switch is never half done. At
-``OVERFLOW`` it holds a flag (u32): an I/O lay outside of what the maps cover.
+issued. Per granule (a block of 64 KiB, or some of them on a large disk) one byte in ``marks``; a
+very large I/O goes to ``coarse``, one byte per 32 granules, because the verifier bounds loops.
+Both maps have two halves; the first byte of ``control`` (0 or 1) names the one in use, one byte so
+that the switch is never half done. At ``OVERFLOW`` it holds a flag (u32): an I/O lay outside of
+what the maps cover.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 from notfallserver.agent.changes.base import Watched
 
-VALUE = 4096  # bytes, thus blocks, per entry of a map
-COARSE = 32  # blocks of 64 KiB per byte of the coarse map
-FINE_LIMIT = 256  # blocks that one I/O marks one by one
-COARSE_LIMIT = 2050  # of 2 MiB each: more than the 4 GiB that one I/O can have
+VALUE = 4096  # bytes, thus marks, per entry of a map
+COARSE = 32  # marks per byte of the coarse map
+FINE_LIMIT = 256  # marks that one I/O sets one by one
+COARSE_LIMIT = 2050  # of 2 MiB or more each: more than the 4 GiB that one I/O can have
 
 OVERFLOW = 8  # place in control
 
@@ -77,7 +78,7 @@ FRAME = 10
 
 def entries_of(watched: Sequence[Watched]) -> List[int]:
     """How many entries of ``marks`` each disk has; disks begin at an entry of their own."""
-    return [(one.blocks + VALUE - 1) // VALUE for one in watched]
+    return [(one.marks + VALUE - 1) // VALUE for one in watched]
 
 
 def halves_of(watched: Sequence[Watched]) -> Dict[str, int]:
@@ -96,23 +97,24 @@ def assemble(fields: Fields, watched: Sequence[Watched], maps: Dict[str, int]) -
     code.op(LOAD32, 2, 6, fields.count)
     code.jump(JEQ, "out", 2, value=0)
     code.op(LOAD32, 1, 6, fields.dev)
+    code.op(LOAD64, 8, 6, fields.sector)
+    code.op(MOV_R, 9, 8)
+    code.op(ADD_R, 9, 2)
+    code.op(SUB, 9, value=1)
     for disk, one in enumerate(watched):
         for device in one.devices:
             code.jump(JEQ, f"disk{disk}", 1, value=device)
     code.jump(JA, "out")
     base = 0
-    for disk, entries in enumerate(entries_of(watched)):
+    for disk, (entries, one) in enumerate(zip(entries_of(watched), watched)):
         code.label(f"disk{disk}")
+        for register in (8, 9):  # 128 sectors are a block
+            code.op(RSH, register, value=7 + one.granule.bit_length() - 1)
         code.op(MOV, 7, value=base * VALUE)
         code.jump(JA, "mark")
         base += entries
-    code.label("mark")  # r8 first block, r9 last block, r7 the half in use, r6 counts
-    code.op(LOAD64, 8, 6, fields.sector)
-    code.op(MOV_R, 9, 8)
-    code.op(ADD_R, 9, 2)
-    code.op(SUB, 9, value=1)
+    code.label("mark")  # r8 first mark, r9 last mark, r7 the half in use, r6 counts
     for register in (8, 9):
-        code.op(RSH, register, value=7)
         code.op(ADD_R, register, 7)
     code.load_map(1, maps["control"], value=True)
     code.op(MOV, 6, value=0)

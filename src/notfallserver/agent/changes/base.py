@@ -1,13 +1,22 @@
 """What every source of changes can do.
 
-A source tells which blocks were written since it was asked last. Positions are per disk, in the
-order of the disks it was made for; marks are one byte per 64 KiB block, 0 or 1.
+A source tells which blocks were written since it was asked last, as runs per disk, in the order of
+the disks it was made for. It may always tell more than was written, never less: a large disk has
+one mark for several blocks, and very many short runs are joined, so that memory stays bounded.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import List, Sequence, Tuple
+
+from notfallserver.agent.disks.runs import merged
+from notfallserver.wire.blocks import Run
+
+MOST_MARKS = 6 << 20
+"""Of all disks together. Each takes three bytes of kernel memory: 18 MiB for any size of disks."""
+MOST_RUNS = 1 << 15
+"""Of one disk; joined where there are more. A run takes about 150 bytes."""
 
 
 @dataclass(frozen=True)
@@ -17,10 +26,26 @@ class Watched:
     devices: Tuple[int, ...]
     blocks: int
     queued: bool = True  # its driver works with requests, not with bios alone
+    granule: int = 1  # blocks per mark, a power of two
+
+    @property
+    def marks(self) -> int:
+        return -(-self.blocks // self.granule)
 
 
-Marks = List[bytes]
-"""One entry per disk, one byte per block."""
+def granules(blocks: Sequence[int], most: int = MOST_MARKS) -> List[int]:
+    """How many blocks share a mark on disks of so many blocks: the largest get coarser first."""
+    shared = [1] * len(blocks)
+    marks = list(blocks)
+    while sum(marks) > most and max(marks) > 1:
+        largest = marks.index(max(marks))
+        shared[largest] *= 2
+        marks[largest] = -(-blocks[largest] // shared[largest])
+    return shared
+
+
+Marks = List[List[Run]]
+"""One entry per disk: runs of blocks, ascending."""
 
 
 class Changes:
@@ -59,25 +84,30 @@ class Changes:
         """Let go; watching ends unless something else holds the source."""
 
 
-def merge(one: bytes, other: bytes) -> bytes:
-    """All marks of both."""
-    if one.find(1) < 0 or len(one) != len(other):
-        return other
-    joined = int.from_bytes(one, "little") | int.from_bytes(other, "little")
-    return joined.to_bytes(len(one), "little")
+def merge(one: Sequence[Run], other: Sequence[Run]) -> List[Run]:
+    """All blocks of both, in a bounded number of runs."""
+    return bounded(merged([*one, *other]))
 
 
-def marks_of(runs: Sequence[Tuple[int, int]], blocks: int) -> bytes:
-    """The opposite of :func:`marked_runs`."""
-    marks = bytearray(blocks)
-    for first, count in runs:
-        marks[first : first + count] = b"\1" * count
-    return bytes(marks)
+def bounded(runs: List[Run], most: int = MOST_RUNS) -> List[Run]:
+    """The same blocks and, where there are more than ``most`` runs, those in small gaps."""
+    gap = 1
+    while len(runs) > most:
+        joined: List[Run] = []
+        first, end = runs[0][0], sum(runs[0])
+        for start, count in runs:
+            if start - end > gap:
+                joined.append((first, end - first))
+                first = start
+            end = start + count
+        joined.append((first, end - first))
+        runs, gap = joined, gap * 2
+    return runs
 
 
-def marked_runs(marks: bytes) -> List[Tuple[int, int]]:
-    """Marks as runs of (first block, number of blocks)."""
-    runs: List[Tuple[int, int]] = []
+def marked_runs(marks: bytes) -> List[Run]:
+    """Bytes that are 1, as runs of (first, number)."""
+    runs: List[Run] = []
     at = marks.find(1)
     while at >= 0:
         end = marks.find(0, at)

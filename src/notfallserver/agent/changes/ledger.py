@@ -34,7 +34,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import List, Optional, Sequence, Tuple
 
-from notfallserver.agent.changes.base import Changes, Marks, Watched, marks_of
+from notfallserver.agent.changes.base import Changes, Marks, Watched, granules
 from notfallserver.agent.changes.keeping import Keeping
 from notfallserver.agent.changes.kept import KeptFiles
 from notfallserver.agent.changes.none import Unknown
@@ -52,9 +52,10 @@ log = logging.getLogger("notfall-agent")
 def watched_of(disks: Sequence[Protected]) -> List[Watched]:
     """The same disks as the kernel numbers them."""
     watched = []
-    for one in disks:
+    shared = granules([one.blocks for one in disks])
+    for one, granule in zip(disks, shared):
         devices = {kernel_device(one.device), *(kernel_device(part.device) for part in one.volumes)}
-        watched.append(Watched(tuple(sorted(devices)), one.blocks, one.queued))
+        watched.append(Watched(tuple(sorted(devices)), one.blocks, one.queued, granule))
     return watched
 
 
@@ -205,5 +206,5 @@ def _recalled(state: State, disks: Sequence[Protected], place: Place, tracker: T
     known = recall(disks, place, state.primary, tracker)
     if known is None:
         return state
-    tracker.assume([marks_of(runs, one.blocks) for runs, one in zip(known.written, disks)])
+    tracker.assume(known.written)
     return replace(state, since=known.since, held=known.held)

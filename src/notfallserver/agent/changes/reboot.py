@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from typing import List, Optional, Sequence, Set
 
 from notfallserver.agent.changes import boots
-from notfallserver.agent.changes.base import Changes, marked_runs
+from notfallserver.agent.changes.base import Changes
 from notfallserver.agent.changes.kept import Kept, KeptFiles, PrintWriter, shape_of
 from notfallserver.agent.changes.unchanged import Cover, unchanged
 from notfallserver.agent.disks.base import Protected
@@ -123,7 +123,7 @@ def keep(
                 shape_of(disks),
                 since,
                 held,
-                [marked_runs(marks) for marks in changes.pending()],
+                changes.pending(),
                 int(moment * 10**9),
                 boots.clock_offset(),
                 [one.identity for one in machine.filesystems],

@@ -1,4 +1,4 @@
-"""The write tracker: an eBPF program on the block layer that marks each written 64 KiB block.
+"""The write tracker: an eBPF program on the block layer that marks what is written.
 
 It hears every write of every kind (files, swap, `dd` to the device), because it listens where I/O
 is queued (``block_bio_queue``) and, for drivers with request queues, where it is issued
@@ -21,7 +21,7 @@ import mmap
 import os
 import struct
 import time
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from notfallserver.agent import kernel
 from notfallserver.agent.changes import bpf
@@ -35,8 +35,10 @@ from notfallserver.agent.changes.assembler import (
     entries_of,
     halves_of,
 )
-from notfallserver.agent.changes.base import Changes, Marks, Watched, merge
+from notfallserver.agent.changes.base import Changes, Marks, Watched, bounded, marked_runs, merge
 from notfallserver.agent.changes.pins import numbers_of
+from notfallserver.agent.disks.runs import merged
+from notfallserver.wire.blocks import Run
 
 TRACEPOINTS = ("block_bio_queue", "block_rq_issue")
 PARTS = (
@@ -47,7 +49,7 @@ PARTS = (
 """Names of all that makes a tracker."""
 _CONTROL = 16
 _GRACE = 0.05
-_PIECE = 1 << 20  # bytes of a map that are gathered at a time
+_PIECE = 1 << 17  # marks that are looked at a time
 
 
 class Tracker(Changes):
@@ -143,8 +145,8 @@ class Tracker(Changes):
         resting = self._read(1 - self._active)
         gathered = self._memory["pending"]
         return [
-            merge(marks, gathered[base : base + len(marks)])
-            for marks, base in zip(resting, self._bases())
+            merge(runs, _in_blocks(_scan(gathered, base, one.marks), one))
+            for one, runs, base in zip(self._watched, resting, self._bases())
         ]
 
     def assume(self, marks: Marks) -> None:
@@ -155,12 +157,12 @@ class Tracker(Changes):
 
     def _gather(self, told: Marks) -> None:
         gathered = self._memory["pending"]
-        for marks, base in zip(told, self._bases()):
-            for start in range(0, len(marks), _PIECE):
-                piece = marks[start : start + _PIECE]
-                if piece.find(1) >= 0:
-                    at = base + start
-                    gathered[at : at + len(piece)] = merge(piece, gathered[at : at + len(piece)])
+        for one, runs, base in zip(self._watched, told, self._bases()):
+            for first, count in runs:
+                begin, end = first // one.granule, -(-(first + count) // one.granule)
+                for start in range(begin, end, _PIECE):
+                    step = min(_PIECE, end - start)
+                    gathered[base + start : base + start + step] = b"\1" * step
 
     def _bases(self) -> List[int]:
         """Where each disk begins in a half of marks, and in pending; bytes."""
@@ -172,13 +174,13 @@ class Tracker(Changes):
         rough_start = half * self._half["coarse"] * VALUE
         marks: Marks = []
         for one, base in zip(self._watched, self._bases()):
-            mine = fine[start + base : start + base + one.blocks]
-            first = rough_start + base // COARSE
-            rough = coarse[first : first + (one.blocks + COARSE - 1) // COARSE]
-            if rough.find(1) >= 0:
-                wide = b"".join(bytes((mark,)) * COARSE for mark in rough)
-                mine = merge(mine, wide[: one.blocks])
-            marks.append(mine)
+            told = _scan(fine, start + base, one.marks)
+            first, length = rough_start + base // COARSE, -(-one.marks // COARSE)
+            rough = _scan(coarse, first, length)
+            if rough:
+                wide = [(at * COARSE, count * COARSE) for at, count in rough]
+                told = bounded(merged([*told, *wide]))
+            marks.append(_in_blocks(told, one))
         return marks
 
     def broken(self) -> str:
@@ -197,6 +199,26 @@ class Tracker(Changes):
         for handle in reversed(list(self.parts.values())):
             os.close(handle)
         self.parts.clear()
+
+
+def _scan(memory: mmap.mmap, start: int, length: int) -> List[Run]:
+    """The bytes that are set among ``length`` from ``start``, as runs counted from there."""
+    found: List[Run] = []
+    for at in range(0, length, _PIECE):
+        piece = memory[start + at : start + min(at + _PIECE, length)]
+        if piece.find(1) >= 0:
+            found += [(at + first, count) for first, count in marked_runs(piece)]
+            found = bounded(found)
+    return merged(found)
+
+
+def _in_blocks(marks: Sequence[Tuple[int, int]], one: Watched) -> List[Run]:
+    """Runs of marks as runs of the disk's blocks."""
+    return [
+        (first * one.granule, min(count * one.granule, one.blocks - first * one.granule))
+        for first, count in marks
+        if first < one.marks
+    ]
 
 
 def _wait_for_programs() -> None:

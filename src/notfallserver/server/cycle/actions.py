@@ -116,6 +116,18 @@ class Conductor(Protocol):
     def scrub(self, primary: str, who: str, version: str | None = None) -> Job:
         """Check one version, or all, against the block index; repair what can be."""
 
+    def import_seed(self, directory: Path, primary: str, code: str, who: str) -> Job:
+        """Make a version of the seed in ``directory``; ``code`` for one that a server exported,
+        ``primary`` where that is known by another UUID here; else both are empty."""
+
+    def export_seed(
+        self, primary: str, directory: Path, version: str | None, who: str
+    ) -> tuple[Job, str]:
+        """Write a version as a seed; the job, and the code that its import needs."""
+
+    def forget_seed(self, primary: str, who: str) -> None:
+        """Don't wait any longer for a seed that was made; replications begin again."""
+
     def activate(self, primary: str, who: str, overrule_reason: str = "") -> Job:
         """Start the stand-in; ``overrule_reason`` overrules the guard."""
 

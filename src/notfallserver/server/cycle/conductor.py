@@ -28,6 +28,7 @@ from notfallserver.server.cycle.outage.watch import examine_primary
 from notfallserver.server.cycle.recovery.plan import DiskPlan, plan_recovery
 from notfallserver.server.cycle.runner import JobContext, JobRunner
 from notfallserver.server.cycle.scrub import Scrub
+from notfallserver.server.cycle.seeds import Seeds, refuse_before_seed
 from notfallserver.server.cycle.standin import machine_name
 from notfallserver.server.cycle.state import WITH_STANDIN, Event, State, next_state
 from notfallserver.server.cycle.way_back import WayBack
@@ -60,6 +61,8 @@ class Conductor:
         Scrub(means, runner, care).register()
         work = Work(means, runner, self._captures, care, self._move, self._allow_again)
         work.register()
+        self.seeds = Seeds(means, runner, work)
+        self.seeds.register()
         WayBack(means, runner, work, self._move).register()
         self.duties = Duties(means, runner, self._move)
 
@@ -121,6 +124,7 @@ class Conductor:
     def replicate(self, primary: str, who: str, deep: bool = False) -> Job:
         row = self._row(primary)
         self._refuse_beside_standin(row)
+        refuse_before_seed(row)
         return self._runner.submit("replicate", row.uuid, {"deep": deep}, who, join=True)
 
     def scrub(self, primary: str, who: str, version: str | None = None) -> Job:
@@ -166,6 +170,27 @@ class Conductor:
                 status=409,
             )
 
+    def _refuse_importing(self, row: Primary) -> None:
+        for job in self._means.catalogue.jobs.unfinished(row.uuid, "seed_import"):
+            raise NotfallError(
+                "job-conflict",
+                f"A seed of {row.name} is being imported (job {job.id}).",
+                "Replicate when that is done.",
+                retry=True,
+                status=409,
+            )
+
+    def import_seed(self, directory: Path, primary: str, code: str, who: str) -> Job:
+        return self.seeds.begin_import(directory, primary, code, who, self._refuse_beside_standin)
+
+    def export_seed(
+        self, primary: str, directory: Path, version: str | None, who: str
+    ) -> tuple[Job, str]:
+        return self.seeds.begin_export(self._row(primary), directory, version, who)
+
+    def forget_seed(self, primary: str, who: str) -> None:
+        self.seeds.forget(self._row(primary), who)
+
     # -- outage and activation -------------------------------------------------------------------
 
     def activate(self, primary: str, who: str, overrule_reason: str = "") -> Job:
@@ -190,8 +215,9 @@ class Conductor:
 
     def _end_replication(self, primary: str) -> None:
         """A run that the outage cut off must not hold up the stand-in."""
-        for job in self._means.catalogue.jobs.unfinished(primary, "replicate"):
-            self._runner.cancel(job.id, "server")
+        for job in self._means.catalogue.jobs.unfinished(primary):
+            if job.kind in ("replicate", "seed_import"):
+                self._runner.cancel(job.id, "server")
         self._means.runs.end(primary)
 
     def _decide(self, row: Primary, who: str, reason: str = "") -> Verdict:
@@ -395,10 +421,18 @@ class Conductor:
 
     # -- the agents' door ------------------------------------------------------------------------
 
+    def begin_seed(self, primary: str) -> dict[str, Any]:
+        """An agent is about to write its first copy onto a removable disk."""
+        row = self._row(primary)
+        self._refuse_beside_standin(row)
+        return self.seeds.begin(row)
+
     def begin_run(self, primary: str, body: dict[str, Any]) -> dict[str, Any]:
         """An agent begins a replication, ordered or (from its own command line) not."""
         row = self._row(primary)
         self._refuse_beside_standin(row)
+        refuse_before_seed(row)
+        self._refuse_importing(row)
         self._refuse_broken_index(row)
         begun = self._means.runs.begin(row.uuid, row.name, body)
         self._means.orders.withdraw(row.uuid)  # or a quick agent would take it a second time

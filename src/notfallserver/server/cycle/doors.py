@@ -136,6 +136,12 @@ class AgentDoor:
             )
             log.error("%s: %s", primary, now.in_words())
 
+    def begin_seed(self, primary: str) -> dict[str, Any]:
+        return self._conductor.begin_seed(primary)
+
+    def seed_sealed(self, primary: str, seed: str, body: dict[str, Any]) -> None:
+        self._conductor.seeds.sealed(primary, seed, str(body.get("stamp", "")))
+
     def fail(self, primary: str, run: str, body: dict[str, Any]) -> None:
         self._means.runs.fail(primary, run, body)
 

@@ -12,6 +12,7 @@ from notfallserver.server.cycle.moves import Move
 from notfallserver.server.cycle.normal.deep import deep_due
 from notfallserver.server.cycle.outage.watch import examine_primary
 from notfallserver.server.cycle.runner import JobRunner
+from notfallserver.server.cycle.seeds import awaits_seed
 from notfallserver.server.cycle.standin import machine_name
 from notfallserver.server.cycle.state import Event, State
 from notfallserver.server.cycle.way_back import made_by_recovery
@@ -123,6 +124,8 @@ class Duties:
     def _schedule(self, row: Primary) -> None:
         if row.state in (State.NORMAL, State.NEW):
             self._prepare_when_due(row)
+            if awaits_seed(row):
+                return
             if row.schedule_minutes and row.last_seen is not None and self._heard(row):
                 self._run_when_due(row, "replicate", row.schedule_minutes)
         elif row.state == State.EMERGENCY and row.capture_minutes:

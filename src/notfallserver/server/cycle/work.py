@@ -27,6 +27,7 @@ from notfallserver.server.cycle.runner import Cancelled, JobContext, JobRunner
 from notfallserver.server.cycle.standin import machine_name
 from notfallserver.server.cycle.state import Event, State
 from notfallserver.server.pool.store import Clones, PrimaryStore
+from notfallserver.server.pool.version import Version
 from notfallserver.server.rescue_medium import Medium, build_medium, find_medium
 from notfallserver.server.vm.hypervisor import LIVE
 from notfallserver.wire.errors import NotfallError
@@ -75,6 +76,11 @@ class Work:
     def replicate(self, ctx: JobContext) -> dict[str, Any]:
         primary = ctx.primary
         version = follow_replication(ctx, primary, self.means.runs, self.means.orders)
+        return self.arrived(ctx, version)
+
+    def arrived(self, ctx: JobContext, version: Version) -> dict[str, Any]:
+        """What follows on a version of the primary itself; may be repeated."""
+        primary = ctx.primary
         self._took_version(primary, version.stamp)
         row = self.means.catalogue.primaries.find(primary)
         if row.state == State.NEW:

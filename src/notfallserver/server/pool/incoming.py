@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -29,6 +29,7 @@ from notfallserver.server.host.files import (
     sync_path,
 )
 from notfallserver.server.pool import layout
+from notfallserver.server.pool.adopt import Adoption, adopt_blocks
 from notfallserver.server.pool.index import Index, fit_index, hash_index, make_index
 from notfallserver.server.pool.match import match_disks
 from notfallserver.server.pool.version import DiskImage, Manifest, Version, read_version
@@ -44,6 +45,9 @@ from notfallserver.wire.blocks import (
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Disk
 from notfallserver.wire.frames import Offer, bad_frame, read_blocks
+
+Search = Callable[[Sequence[bytes]], Sequence[tuple[Path, int] | None]]
+"""By hash: the image that holds such a block and its number there; None where it isn't known."""
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -74,6 +78,7 @@ class Counts:
 
     received: int = 0
     punched: int = 0
+    shared: int = 0
 
 
 class _OpenDisk:
@@ -136,6 +141,8 @@ class Incoming:
         self._record = record
         self._lock = threading.Lock()
         self._busy = 0
+        self.search: Search = _nowhere
+        """Where the pool holds what is offered; what it finds is not asked for."""
         self._idle = threading.Condition(self._lock)
         self.counts = Counts()
         self._disks = [
@@ -238,6 +245,7 @@ class Incoming:
         """Which of the offered blocks differ, as a bitmap; zero blocks become holes here."""
         disk = self._disk(index)
         wanted = bytearray((len(entries) + 7) // 8)
+        missing: list[tuple[int, int, bytes]] = []
         for place, (number, digest) in enumerate(entries):
             if disk.idx[disk.check(number)] == digest:
                 continue
@@ -245,8 +253,30 @@ class Incoming:
                 raise bad_frame("a hash is not allowed")
             if digest == HOLE:
                 disk.punch(number, 1)
-            wanted[place >> 3] |= 0x80 >> (place & 7)
+                wanted[place >> 3] |= 0x80 >> (place & 7)
+            else:
+                missing.append((place, number, digest))
+        there = self._take_known(disk, [(number, digest) for _, number, digest in missing])
+        for place, number, _ in missing:
+            if number not in there:
+                wanted[place >> 3] |= 0x80 >> (place & 7)
         return bytes(wanted)
+
+    def _take_known(self, disk: _OpenDisk, missing: Offer) -> set[int]:
+        """Which of these blocks were taken over from elsewhere in the pool."""
+        found = self.search([digest for _, digest in missing]) if missing else []
+        wanted = [
+            Adoption(number, digest, *place)
+            for (number, digest), place in zip(missing, found, strict=True)
+            if place is not None and block_length(number, disk.size) == BLOCK
+        ]
+        if not wanted:
+            return set()
+        with pool_may_be_full():
+            there = adopt_blocks(disk.raw, disk.idx, wanted)
+        with self._lock:
+            self.counts = replace(self.counts, shared=self.counts.shared + len(there) * BLOCK)
+        return there
 
     def receive(self, frame: Buffer) -> None:
         """Check the contents of a frame against their hashes, then store them.
@@ -330,6 +360,10 @@ class Incoming:
     @property
     def started_at(self) -> str:
         return str(self._record["started_at"])
+
+
+def _nowhere(digests: Sequence[bytes]) -> Sequence[None]:
+    return [None] * len(digests)
 
 
 def seal_directory(paths: layout.PrimaryPaths, manifest: Manifest) -> Version:

@@ -8,13 +8,20 @@ of pages on the disk is not known; then the whole unfinished version is dropped.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
+from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
 
 from notfallserver.wire.blocks import HASH, HOLE, UNKNOWN, block_count
+
+_AT_ONCE = 4096
+_EMPTY = bytes(_AT_ONCE * HASH)
+_LET_GO = 512
+"""After so many writes the pages are let go of: each may have brought 64 KiB into the process."""
 
 
 def make_index(path: Path, size: int) -> None:
@@ -50,6 +57,7 @@ class Index:
             os.close(self.handle)
             raise
         self.blocks = len(self._map) // HASH
+        self._writes = 0
 
     def __enter__(self) -> Index:
         return self
@@ -78,6 +86,39 @@ class Index:
     def put(self, first: int, digests: bytes) -> None:
         """The hashes of neighbouring blocks, one after another."""
         self._map[first * HASH : first * HASH + len(digests)] = digests
+        self._writes += 1
+        if self._writes % _LET_GO == 0:
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Unmap the pages that were touched; what was written stays in the page cache.
+
+        So the memory of a process does not grow with the disk: 16 TiB have 4 GiB of index.
+        """
+        self._map.madvise(mmap.MADV_DONTNEED)
+
+    def stretches(self, first: int = 0, count: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """Block number and entries of whatever may be no hole, at most 4096 entries at a time.
+
+        Holes of the file are not read: an index is as sparse as its disk.
+        """
+        at, end = first, self.blocks if count is None else first + count
+        while at < end:
+            try:
+                begin = os.lseek(self.handle, at * HASH, os.SEEK_DATA)
+                until = os.lseek(self.handle, begin, os.SEEK_HOLE)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                return
+            at = max(at, begin // HASH)
+            until = min(-(-until // HASH), end)
+            while at < until:
+                step = min(_AT_ONCE, until - at)
+                entries = os.pread(self.handle, step * HASH, at * HASH)
+                if entries != _EMPTY[: len(entries)]:
+                    yield at, entries
+                at += step
 
     def fill(self, first: int, count: int, digest: bytes) -> None:
         self._map[first * HASH : (first + count) * HASH] = digest * count
@@ -88,19 +129,18 @@ class Index:
 
     def known(self) -> bool:
         """Whether no entry is UNKNOWN."""
-        at = self._map.find(UNKNOWN)
-        while at >= 0:
-            if at % HASH == 0:
-                return False
-            at = self._map.find(UNKNOWN, at + 1)
+        self._map.flush()  # so that no filesystem can take a page just written for a hole
+        for _, entries in self.stretches():
+            at = entries.find(UNKNOWN)
+            while at >= 0:
+                if at % HASH == 0:
+                    return False
+                at = entries.find(UNKNOWN, at + 1)
         return True
 
     def used(self, first: int = 0, count: int | None = None) -> int:
         """How many blocks (of a stretch) are no holes; an empty stretch costs next to nothing."""
-        end = self.blocks if count is None else first + count
         found = 0
-        for start in range(first, end, 4096):
-            stretch = self.slice(start, min(4096, end - start))
-            if any(stretch):
-                found += sum(stretch[at : at + HASH] != HOLE for at in range(0, len(stretch), HASH))
+        for _, entries in self.stretches(first, count):
+            found += sum(entries[at : at + HASH] != HOLE for at in range(0, len(entries), HASH))
         return found

@@ -10,6 +10,7 @@
       prepared/<stamp>/               adapted clone of that version; prepared.json is its seal
       standin/                        the running stand-in's disks; standin.json is their seal
       work/                           clones for file access; may be removed when nothing runs
+      known/                          where contents lie, by hash; may be removed at any time
 """
 
 from __future__ import annotations
@@ -102,6 +103,10 @@ class PrimaryPaths:
     @property
     def work(self) -> Path:
         return self.root / "work"
+
+    @property
+    def known(self) -> Path:
+        return self.root / "known"
 
     def make(self) -> None:
         for one in (self.versions, self.prepared, self.work):

@@ -80,6 +80,7 @@ class Manifest:
     bytes_read: int = 0
     bytes_sent: int = 0
     bytes_changed: int = 0
+    bytes_shared: int = 0
     read_all: bool = True
     applications: tuple[Application, ...] = ()
     deep: bool = False  # read all although it was known what was written

@@ -57,10 +57,14 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """One transaction: all of the block, or nothing of it."""
+    def writing(self, lasting: bool = True) -> Iterator[Connection]:
+        """One transaction: all of the block, or nothing of it.
+
+        ``lasting``: on the disk when it ends. What is said anew every few seconds may be lost in a
+        power cut (never torn): else polls wait for a disk that is busy with images.
+        """
         with self._writer, self._engine.connect() as connection:
-            connection.execution_options(writing=True)
+            connection.execution_options(writing=True, lasting=lasting)
             with connection.begin():
                 yield connection
 
@@ -84,7 +88,11 @@ def _engine(path: Path) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        writing = connection.get_execution_options().get("writing", False)
+        options = connection.get_execution_options()
+        writing = options.get("writing", False)
+        if writing:
+            kept = "FULL" if options.get("lasting", True) else "NORMAL"
+            connection.exec_driver_sql(f"PRAGMA synchronous={kept}")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
     return engine

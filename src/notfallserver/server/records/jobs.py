@@ -148,7 +148,7 @@ class Jobs:
         return self._change(job, state="running", started_at=started)
 
     def set_progress(self, job: str, progress: Progress) -> None:
-        self._change(job, progress=asdict(progress))
+        self._change(job, lasting=False, progress=asdict(progress))
 
     def note(self, job: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Merge into the durable notes; None removes a key."""
@@ -178,8 +178,8 @@ class Jobs:
             error=error.to_json() if error else None,
         )
 
-    def _change(self, job: str, **values: Any) -> Job:
-        with self._database.writing() as connection:
+    def _change(self, job: str, lasting: bool = True, **values: Any) -> Job:
+        with self._database.writing(lasting) as connection:
             connection.execute(update(jobs).where(jobs.c.id == job).values(**values))
             row = connection.execute(select(jobs).where(jobs.c.id == job)).one()
         changed = _job(row)

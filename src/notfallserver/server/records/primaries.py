@@ -169,7 +169,7 @@ class Primaries:
         }
         if machine is not None:
             values["machine"] = machine.to_json()
-        self._change(uuid, values)
+        self._change(uuid, values, lasting=False)
 
     def set_schedule(
         self, uuid: str, schedule_minutes: int | None, capture_minutes: int | None, who: str
@@ -221,8 +221,8 @@ class Primaries:
             write_entry(connection, uuid, "removed", who, why, details={"name": name})
         self._database.events.tell(PrimaryChanged(uuid))
 
-    def _change(self, uuid: str, values: Mapping[str, Any]) -> None:
-        with self._database.writing() as connection:
+    def _change(self, uuid: str, values: Mapping[str, Any], lasting: bool = True) -> None:
+        with self._database.writing(lasting) as connection:
             connection.execute(update(primaries).where(primaries.c.uuid == uuid).values(**values))
         self._database.events.tell(PrimaryChanged(uuid))
 

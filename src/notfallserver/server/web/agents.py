@@ -68,4 +68,12 @@ def agents_router(door: AgentDoor) -> APIRouter:
     async def fail(agent: Agent, run: str, request: Request) -> None:
         await run_in_threadpool(door.fail, agent, run, await read_object(request))
 
+    @router.post("/seeds")
+    async def begin_seed(agent: Agent, request: Request) -> dict[str, Any]:
+        return await run_in_threadpool(door.begin_seed, agent)
+
+    @router.post("/seeds/{seed}/sealed", status_code=204)
+    async def seed_sealed(agent: Agent, seed: str, request: Request) -> None:
+        await run_in_threadpool(door.seed_sealed, agent, seed, await read_object(request))
+
     return router

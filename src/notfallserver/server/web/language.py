@@ -42,6 +42,8 @@ KINDS = {
     "switch_back": "Switch-back",
     "undo": "Taking back",
     "scrub": "Checking the versions",
+    "seed_import": "Importing a seed",
+    "seed_export": "Exporting a seed",
     "rescue_build": "Building the rescue medium",
 }
 PHASES = {

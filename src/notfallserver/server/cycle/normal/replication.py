@@ -96,6 +96,7 @@ def result_of(version: Version) -> dict[str, Any]:
         "bytes_read": manifest.bytes_read,
         "bytes_sent": manifest.bytes_sent,
         "bytes_changed": manifest.bytes_changed,
+        "bytes_shared": manifest.bytes_shared,
         "freeze_ms": manifest.freeze_ms,
         "passes": manifest.passes,
         "read_all": manifest.read_all,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from notfallserver.server.pool.incoming import Incoming, utc_now
+from notfallserver.server.pool.known import KnownContent
 from notfallserver.server.pool.store import Pool
 from notfallserver.server.pool.version import Manifest, Version, read_applications
 from notfallserver.wire.blocks import Buffer
@@ -22,6 +23,8 @@ from notfallserver.wire.frames import best_codec, read_holes, read_offer, readab
 
 SILENCE = 180
 """After this many seconds without a request a run is taken for lost."""
+KNOWN_S = 10.0
+"""A run waits at most so long until it is known what the pool holds."""
 IDLE_SILENCE = 15
 """The same while the agent says that it isn't busy: it was started anew, or its run has ended."""
 
@@ -58,8 +61,9 @@ class Run:
 class Runs:
     """All runs of all primaries."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, known: KnownContent) -> None:
         self._pool = pool
+        self._known = known
         self._lock = threading.Lock()
         self._runs: dict[str, Run] = {}  # by primary
 
@@ -85,16 +89,20 @@ class Runs:
         self._end_older(uuid)
         run_id = secrets.token_hex(8)
         incoming = store.open_incoming(run_id, machine.disks)
+        self._known.refresh(KNOWN_S)
+        if body.get("deep") is not True:  # which must be told of every block that differs
+            incoming.search = lambda digests: self._known.find(uuid, digests)
         with self._lock:
             self._runs[uuid] = Run(run_id, uuid, name, machine, incoming)
         return {
             "run": run_id,
             # An agent that tracked writes counts disks as it did then: if they moved, it must
-            # offer everything. "resumed" says that offering pays, because something is here.
+            # offer everything. "resumed" says that offering pays: something is here, or elsewhere
+            # in the pool.
             "base": incoming.base if incoming.in_place else "",
             "codec": best_codec(codecs),
             "codecs": readable_codecs(),
-            "resumed": incoming.resumed or bool(incoming.base),
+            "resumed": incoming.resumed or bool(incoming.base) or self._known.pays(uuid),
             "disks": len(machine.disks),
         }
 
@@ -148,15 +156,18 @@ class Runs:
         run.incoming.close()
         return run
 
-    def seal(self, uuid: str, run_id: str, body: dict[str, Any]) -> Run:
-        """End a run with a new version; asked again, the answer is the same version."""
+    def seal(self, uuid: str, run_id: str, body: dict[str, Any], stamp: str = "") -> Run:
+        """End a run with a new version; asked again, the answer is the same version.
+
+        ``stamp`` is its name where that was decided elsewhere; it must be later than all others.
+        """
         known = self.of_primary(uuid)
         if known is None or known.id != run_id:
             return self._get(uuid, run_id)  # which refuses
         with known.sealing:  # syncing may take minutes, and the agent ask again meanwhile
-            return known if known.version is not None else self._seal(uuid, run_id, body)
+            return known if known.version is not None else self._seal(uuid, run_id, body, stamp)
 
-    def _seal(self, uuid: str, run_id: str, body: dict[str, Any]) -> Run:
+    def _seal(self, uuid: str, run_id: str, body: dict[str, Any], stamp: str) -> Run:
         run = self._get(uuid, run_id)
         machine = read_machine(body["machine"]) if body.get("machine") else run.machine
         if [one.size for one in machine.disks] != [one.size for one in run.machine.disks]:
@@ -173,7 +184,7 @@ class Runs:
         manifest = Manifest(
             primary=uuid,
             name=run.name,
-            stamp=self._pool.primary(uuid).fresh_stamp(),
+            stamp=stamp or self._pool.primary(uuid).fresh_stamp(),
             kind="replication",
             consistency=consistency,
             base=run.incoming.base,
@@ -185,13 +196,15 @@ class Runs:
             passes=_whole(body.get("passes")),
             bytes_read=_whole(body.get("bytes_read")),
             bytes_sent=_whole(body.get("bytes_sent")),
-            bytes_changed=counts.received + counts.punched,
+            bytes_changed=counts.received + counts.punched + counts.shared,
+            bytes_shared=counts.shared,
             read_all=body.get("read_all") is not False,
             applications=applications,
             deep=body.get("deep") is True,
             unexplained=_whole(body.get("unexplained")),
         )
         run.version = run.incoming.seal(manifest)
+        self._known.refresh()
         return run
 
     def end(self, uuid: str) -> None:
@@ -205,6 +218,7 @@ class Runs:
         for run in runs:
             if not run.over:
                 run.incoming.close()
+        self._known.close()
 
 
 def _whole(value: Any) -> int:

@@ -146,14 +146,14 @@ def undo(request: Request, name: Name, who: Person) -> JobAnswer:
 def mount_files(request: Request, name: Name, body: MountRequest, who: Person) -> MountAnswer:
     """Show a version's volumes read-only in a directory of the emergency server."""
     primary = _primary(request, name)
-    directory = _directory(body.directory)
+    directory = absolute_directory(body.directory)
     stamp = house_of(request).conductor.mount_files(primary.uuid, body.version, directory, who)
     return MountAnswer(version=stamp, directory=str(directory))
 
 
 @router.post("/files/unmount", status_code=204)
 def unmount_files(request: Request, body: UnmountRequest, who: Person) -> Response:
-    house_of(request).conductor.unmount_files(_directory(body.directory))
+    house_of(request).conductor.unmount_files(absolute_directory(body.directory))
     return Response(status_code=204)
 
 
@@ -166,7 +166,7 @@ def _primary(request: Request, name: str) -> Primary:
     return house_of(request).catalogue.primaries.find(name)
 
 
-def _directory(text: str) -> Path:
+def absolute_directory(text: str) -> Path:
     directory = Path(text)
     if "\0" in text or not directory.is_absolute() or ".." in directory.parts:
         raise NotfallError(
