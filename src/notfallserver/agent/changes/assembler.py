@@ -1,9 +1,9 @@
 """A small assembler for eBPF, and the program that marks written blocks.
 
-Pure: layout in, bytes out. The program runs in the kernel at each block I/O that is queued or
-issued. Per 64 KiB block one byte in ``marks``; a very large I/O goes to ``coarse``, one byte per
-2 MiB, because the kernel's verifier bounds loops. Both maps have two halves; the first byte of
-``control`` (0 or 1) names the one in use, one byte so that the switch is never half done. At
+Pure: layout in, bytes out. The program runs in the kernel at each block I/O that is queued,
+remapped or issued. Per 64 KiB block one byte in ``marks``; a very large I/O goes to ``coarse``, one
+byte per 2 MiB, because the kernel's verifier bounds loops. Both maps have two halves; the first
+byte of ``control`` (0 or 1) names the one in use, so that the switch is never half done. At
 ``OVERFLOW`` it holds a flag (u32): an I/O lay outside of what the maps cover.
 """
 
@@ -33,6 +33,7 @@ class Fields:
     sector: int
     count: int
     kind: int  # text such as "WS": what the I/O does
+    old_dev: Optional[int] = None  # of a record of remapping: the device that the I/O was for
 
 
 class Assembler:
@@ -96,9 +97,11 @@ def assemble(fields: Fields, watched: Sequence[Watched], maps: Dict[str, int]) -
     code.op(LOAD32, 2, 6, fields.count)
     code.jump(JEQ, "out", 2, value=0)
     code.op(LOAD32, 1, 6, fields.dev)
+    if fields.old_dev is not None:
+        code.op(LOAD32, 3, 6, fields.old_dev)
     for disk, one in enumerate(watched):
-        for device in one.devices:
-            code.jump(JEQ, f"disk{disk}", 1, value=device)
+        for register, device in _matches(one, fields):
+            code.jump(JEQ, f"disk{disk}", register, value=device)
     code.jump(JA, "out")
     base = 0
     for disk, entries in enumerate(entries_of(watched)):
@@ -135,6 +138,18 @@ def assemble(fields: Fields, watched: Sequence[Watched], maps: Dict[str, int]) -
     code.op(MOV, 0, value=0)
     code.op(EXIT)
     return code.finish()
+
+
+def _matches(one: Watched, fields: Fields) -> List[Tuple[int, int]]:
+    """Register and device number by which an I/O is known to be this disk's.
+
+    What is remapped onto a partition (by device-mapper or md) is told with the disk's number, but
+    the partition's sectors. The partition's own remapping follows, and has the disk's sectors.
+    """
+    parts = one.devices[1:]
+    if fields.old_dev is not None and parts:
+        return [(3, device) for device in parts]
+    return [(1, device) for device in one.devices]
 
 
 def _mark_loop(code: Assembler, name: str, handle: int, limit: int) -> None:

@@ -48,8 +48,8 @@ def watched_of(disks: Sequence[Protected]) -> List[Watched]:
     """The same disks as the kernel numbers them."""
     watched = []
     for one in disks:
-        devices = {kernel_device(one.device), *(kernel_device(part.device) for part in one.volumes)}
-        watched.append(Watched(tuple(sorted(devices)), one.blocks, one.queued))
+        parts = sorted(kernel_device(part.device) for part in one.volumes if part.number)
+        watched.append(Watched((kernel_device(one.device), *parts), one.blocks, one.queued))
     return watched
 
 
