@@ -107,5 +107,5 @@ def _plain(disks: Sequence[DirectDisk]) -> Iterator[Tuple[int, Read]]:
             ) -> bytes:
                 return disk.read(start + at, size)
 
-            if volume.size > 1 << 20:
+            if volume.size >= 1 << 20:
                 yield volume.device, read
