@@ -24,7 +24,10 @@ SUITES = ("bullseye", "bookworm", "trixie")
 PACKAGES = (
     *("linux-image-cloud-amd64", "initramfs-tools", "zstd", "kmod", "python3", "util-linux"),
     *("fdisk", "lvm2", "mdadm", "cryptsetup-bin", "e2fsprogs", "xfsprogs", "btrfs-progs"),
+    "dosfstools",
 )
+_MIRROR = ""
+"""The release itself: without what came later, which ends with its support."""
 _EXCLUDED = ("man", "locale", "doc", "info")
 PROGRAMS = Path(__file__).parent / "kernel_guest"
 _INIT, _HOOK = PROGRAMS / "init.sh", PROGRAMS / "initrd-hook.sh"
@@ -51,7 +54,7 @@ class KernelGuest:
 
 def kernel_guest(suite: str) -> KernelGuest:
     """The guest of a release, made when it is not in the cache (about a minute)."""
-    key = key_of(suite, *PACKAGES, *_EXCLUDED, _LEAN_INITRD, _MAKE_INITRD, _INIT, _HOOK)
+    key = key_of(suite, _MIRROR, *PACKAGES, *_EXCLUDED, _LEAN_INITRD, _MAKE_INITRD, _INIT, _HOOK)
     directory = cached(f"kernel-{suite}", key, lambda place: _build(place, suite))
     return KernelGuest(*(directory / name for name in ("vmlinuz", "initrd", "root.squashfs")))
 
@@ -67,7 +70,7 @@ def _build(directory: Path, suite: str) -> None:
             f"--essential-hook={_LEAN_INITRD}",
             f"--customize-hook={_MAKE_INITRD}",
             f"--customize-hook=install -m 755 {_INIT} $1/lab-init",
-            *(suite, tree),
+            *(suite, tree, _MIRROR),
         ],
         timeout=1800,
         environment={"TMPDIR": os.environ.get("TMPDIR", "/tmp")},
@@ -81,33 +84,42 @@ def _build(directory: Path, suite: str) -> None:
 
 def _squash(tree: Path, target: Path, *left_out: Path) -> None:
     quiet = ["-noappend", "-no-progress", "-quiet", "-comp", "zstd", "-Xcompression-level", "3"]
-    run(["mksquashfs", tree, target, *quiet, *(["-e", *left_out] if left_out else [])], timeout=600)
+    excluded: list[str | Path] = ["-e", *left_out] if left_out else []
+    run(["mksquashfs", tree, target, *quiet, *excluded], timeout=600)
+
+
+@dataclass(frozen=True)
+class SuppliedDisk:
+    """A disk of the guest: vdc, vdd, ... in order."""
+
+    path: Path
+    sector: int = 512
+
+
+def garbage_disk(path: Path, mib: int, sector: int = 512) -> SuppliedDisk:
+    """A new disk on which nothing is zero by chance."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\xee" * (mib << 20))
+    return SuppliedDisk(path, sector)
 
 
 def ask(
     guest: KernelGuest,
     directory: Path,
     payload: Mapping[str, Path],
-    disks: Sequence[str],
+    disks: Sequence[SuppliedDisk],
     timeout: float,
 ) -> Any:
-    """Run ``main.py`` of the payload (name -> file) in the guest; ``directory`` is for its files.
-
-    ``disks`` are their sizes with QEMU's options of the device, such as ``"64"`` or
-    ``"64,logical_block_size=4096"`` (MiB); they are called vdc, vdd, ..., and full of garbage, so
-    that nothing is zero by chance.
-    """
+    """Run ``main.py`` of the payload (name -> file); ``directory`` is for the guest's files."""
     tree = directory / "payload"
     tree.mkdir(parents=True)
     for name, file in payload.items():
         shutil.copyfile(file, tree / name)
     _squash(tree, directory / "payload.squashfs")
     line = _qemu(guest, directory)
-    for number, told in enumerate(disks):
-        size, _, options = told.partition(",")
-        path = directory / f"disk{number}.raw"
-        path.write_bytes(b"\xee" * (int(size) << 20))
-        line += _disk(path, f"disk{number}", options)
+    for number, disk in enumerate(disks):
+        sizes = f"logical_block_size={disk.sector},physical_block_size={disk.sector}"
+        line += _disk(disk.path, f"disk{number}", sizes)
     subprocess.run(line, stdin=subprocess.DEVNULL, timeout=timeout, check=True)
     answer = (directory / "answer").read_text()
     if not answer.strip():
@@ -128,7 +140,9 @@ def _qemu(guest: KernelGuest, directory: Path) -> list[str]:
     ]
 
 
-def _disk(path: Path, name: str, options: str, mode: str = "cache=unsafe,discard=unmap") -> list[str]:
+def _disk(
+    path: Path, name: str, options: str, mode: str = "cache=unsafe,discard=unmap"
+) -> list[str]:
     device = f"virtio-blk-pci,drive={name},serial={name}"
     return [
         *("-drive", f"if=none,id={name},format=raw,file={path},{mode}"),

@@ -5,6 +5,8 @@ through. Second: what the census calls free can be zeroed, and all is still ther
 Part of the lab only.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import mmap
@@ -12,27 +14,32 @@ import os
 import subprocess
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, "/mnt/payload/agent.pyz")
 
 from notfallserver.agent.changes.base import merge
 from notfallserver.agent.changes.ledger import watched_of
 from notfallserver.agent.changes.tracker import Tracker
+from notfallserver.agent.disks.base import Protected
 from notfallserver.agent.disks.direct import DirectDisk
 from notfallserver.agent.disks.fitness import check_fitness
-from notfallserver.agent.disks.linux import machine_facts, protected_disks
+from notfallserver.agent.disks.linux import protected_disks
 from notfallserver.agent.disks.mounts import current_mounts
 from notfallserver.agent.disks.used import Census, used_runs
 from notfallserver.agent.freeze.linux import write_out
 from notfallserver.wire.blocks import BLOCK
+from notfallserver.wire.facts import Machine
 
 MIB = 1 << 20
+PIECE = 8 * MIB
 NAMES = ["vdc", "vdd", "vde", "vdf", "vdg"]
 GPT = {
-    "vdc": "label: gpt\nsize=80M\nsize=110M\nsize=100M\n",  # ext4; PV; LUKS
-    "vde": "label: gpt\nsize=120M\nsize=60M\n",  # RAID 1; RAID 0
-    "vdf": "label: gpt\nsize=130M\nsize=60M\n",
+    "vdc": "label: gpt\nsize=14M\nsize=30M\nsize=16M\n",  # ext4; PV; LUKS
+    "vde": "label: gpt\nsize=26M\nsize=8M\n",  # RAID 1; RAID 0
+    "vdf": "label: gpt\nsize=30M\nsize=8M\n",
 }
 LVM = """activation { udev_sync = 0 udev_rules = 0 }
 devices { obtain_device_list_from_udev = 0 }
@@ -62,29 +69,36 @@ def lvm(*lines: str) -> str:
 def build() -> None:
     os.environ["LVM_SYSTEM_DIR"] = "/tmp"
     Path("/tmp/lvm.conf").write_text(LVM)
-    for name in ("dm_mod", "dm_crypt", "md_mod", "raid1", "raid0", "ext4", "xfs", "brd"):
-        run("modprobe", name)
+    run("modprobe", "-a", "dm_mod", "dm_crypt", "md_mod", "raid1", "raid0", "ext4", "brd")
     for disk, table in GPT.items():
         run("sfdisk", "-q", f"/dev/{disk}", text=table)
     # Three segments on two disks, with gaps that belong to nobody.
     lvm(
         "vgcreate -y -s 1M vg /dev/vdc2 /dev/vdd",
-        "lvcreate -y -Wn -Zn -n data -l 40 vg /dev/vdc2:10-49",
-        "lvextend -y vg/data -l +30 /dev/vdd:20-49",
-        "lvextend -y vg/data -l +20 /dev/vdc2:70-89",
+        "lvcreate -y -Wn -Zn -n data -l 8 vg /dev/vdc2:4-11",
+        "lvextend -y vg/data -l +6 /dev/vdd:8-13",
+        "lvextend -y vg/data -l +6 /dev/vdc2:16-21",
     )
     key = "/tmp/key"
     Path(key).write_bytes(os.urandom(64))
-    pbkdf = ("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000")
-    run("cryptsetup", "-q", "luksFormat", *pbkdf, "/dev/vdc3", key)
+    light = ("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000")
+    small = ("--luks2-metadata-size", "16k", "--luks2-keyslots-size", "256k")
+    run("cryptsetup", "-q", "luksFormat", *light, *small, "/dev/vdc3", key)
     run("cryptsetup", "open", "--key-file", key, "/dev/vdc3", "secret")
     base = ("mdadm", "--create", "--run", "--quiet")
-    mirror = ("--level=1", "--raid-devices=2", "--metadata=1.2", "--bitmap=internal")
+    mirror = (
+        "--level=1",
+        "--raid-devices=2",
+        "--metadata=1.2",
+        "--bitmap=internal",
+        "--assume-clean",
+    )
     run(*base, "/dev/md1", *mirror, "/dev/vde1", "/dev/vdf1")
+    run(*base, "/dev/md2", "--level=0", "--raid-devices=2", "/dev/ram1", "/dev/ram2")
     run(*base, "/dev/md0", "--level=0", "--raid-devices=2", "/dev/vde2", "/dev/vdf2")
     lvm(
         "vgcreate -y -s 1M vault /dev/md1",
-        "lvcreate -y -Wn -Zn -n data -l 70 vault",
+        "lvcreate -y -Wn -Zn -n data -l 16 vault",
         "vgmknodes",
     )
     for name, device in PLACES.items():
@@ -92,23 +106,23 @@ def build() -> None:
         Path(f"/mnt/{name}").mkdir()
         run("mount", device, f"/mnt/{name}")
         for number in range(4):
-            Path(f"/mnt/{name}/file{number}").write_bytes(os.urandom(MIB + number * 1111))
+            Path(f"/mnt/{name}/file{number}").write_bytes(os.urandom(MIB // 3 + number * 1111))
 
 
 def write_more() -> None:
     """Through every layer, by files, mapped memory and past the page cache."""
     for name in PLACES:
         with open(f"/mnt/{name}/new", "wb") as stream:
-            stream.write(os.urandom(700_000))
+            stream.write(os.urandom(500_000))
             os.fsync(stream.fileno())
         with (
-            open(f"/mnt/{name}/file1", "r+b") as stream,
-            mmap.mmap(stream.fileno(), 0) as memory,
+            open(f"/mnt/{name}/file1", "r+b") as mapped,
+            mmap.mmap(mapped.fileno(), 0) as memory,
         ):
-            memory[300_000:300_100] = os.urandom(100)
+            memory[200_000:200_100] = os.urandom(100)
             memory.flush()
-        os.unlink(f"/mnt/{name}/file3")
-    for device in ("/dev/md0", "/dev/ram0"):
+        Path(f"/mnt/{name}/file3").unlink()
+    for device in ("/dev/md0", "/dev/ram0", "/dev/md2"):
         handle = os.open(device, os.O_RDWR | os.O_DIRECT)
         size = os.lseek(handle, 0, os.SEEK_END)
         with mmap.mmap(-1, 8192) as buffer:
@@ -119,46 +133,46 @@ def write_more() -> None:
         os.close(handle)
 
 
-def digests(disks: list) -> list:
-    found = []
-    for disk in disks:
-        direct = DirectDisk(disk)
-        found.append(
-            [
-                hashlib.blake2b(direct.read(at, min(BLOCK, disk.size - at)), digest_size=16).digest()
-                for at in range(0, disk.size, BLOCK)
-            ]
-        )
-        direct.close()
-    return found
+def contents(disk: Protected) -> Iterator[bytes]:
+    """All of a disk, block by block."""
+    direct = DirectDisk(disk)
+    for at in range(0, disk.size, PIECE):
+        piece = direct.read(at, min(PIECE, disk.size - at))
+        for start in range(0, len(piece), BLOCK):
+            yield piece[start : start + BLOCK]
+    direct.close()
 
 
-def check_tracker(disks: list) -> dict:
+def check_tracker(disks: list[Protected]) -> dict[str, Any]:
     os.sync()
     tracker = Tracker(watched_of(disks))
     tracker.take()
     tracker.take()
-    before = digests(disks)
+    before = [list(contents(one)) for one in disks]
     write_more()
     os.sync()
-    marks = [merge(one, other) for one, other in zip(tracker.take(), tracker.take())]
-    after = digests(disks)
-    told = {"broken": tracker.broken(), "disks": {}}
-    late = tracker.take()
-    for number, disk in enumerate(disks):
-        changed = {b for b in range(disk.blocks) if before[number][b] != after[number][b]}
-        marked = {b for b in range(disk.blocks) if marks[number][b] or late[number][b]}
-        told["disks"][disk.name] = {
-            "changed": len(changed),
+    told = [tracker.take()]
+    changed = [
+        {number for number, (old, new) in enumerate(zip(copy, contents(disk))) if old != new}
+        for copy, disk in zip(before, disks)
+    ]
+    told += [tracker.take(), tracker.take()]
+    found = {}
+    for index, disk in enumerate(disks):
+        every = merge(told[0][index], merge(told[1][index], told[2][index]))
+        marked = {number for number, mark in enumerate(every) if mark}
+        found[disk.name] = {
+            "changed": len(changed[index]),
             "marked": len(marked),
-            "missed": len(changed - marked),
+            "missed": len(changed[index] - marked),
             "blocks": disk.blocks,
         }
+    broken = tracker.broken()
     tracker.close()
-    return told
+    return {"broken": broken, "disks": found}
 
 
-def hashes() -> dict:
+def hashes() -> dict[str, str]:
     found = {}
     for name in PLACES:
         for file in sorted(Path(f"/mnt/{name}").glob("[fn]*")):
@@ -166,7 +180,7 @@ def hashes() -> dict:
     return found
 
 
-def unused(disks: list) -> list:
+def unused(disks: list[Protected]) -> list[list[int]]:
     """Runs of blocks that the census calls free, per disk."""
     direct = [DirectDisk(one) for one in disks]
     census = Census(direct, current_mounts())
@@ -181,7 +195,7 @@ def unused(disks: list) -> list:
     return free
 
 
-def check_census(disks: list) -> dict:
+def check_census(disks: list[Protected]) -> dict[str, Any]:
     """Zero what is free below everything, then look at all of it again."""
     write_out([[one] for one in current_mounts()])
     before = hashes()
@@ -202,7 +216,9 @@ def check_census(disks: list) -> dict:
     lvm("vgchange -ay vg vault", "vgmknodes")
     errors = []
     for name, device in PLACES.items():
-        done = subprocess.run(["e2fsck", "-fn", device], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["e2fsck", "-fn", device], capture_output=True, text=True, check=False
+        )
         if done.returncode:
             errors.append(f"{device}: {done.stdout}{done.stderr}")
         run("mount", device, f"/mnt/{name}")
@@ -217,13 +233,15 @@ def check_census(disks: list) -> dict:
     }
 
 
-def main() -> dict:
-    told: dict = {"kernel": os.uname().release}
+def main() -> dict[str, Any]:
+    told: dict[str, Any] = {"kernel": os.uname().release}
     try:
         build()
         disks = protected_disks([f"/dev/{one}" for one in NAMES])
-        check_fitness(machine_facts(disks), disks, current_mounts())
-        told["tracker"] = check_tracker([*disks, *protected_disks(["/dev/ram0"])])
+        check_fitness(Machine("probe"), disks, current_mounts())
+        # RAM disks have no request queues, and RAID 0 passes I/O on without queuing it again.
+        without_queues = protected_disks([f"/dev/ram{number}" for number in range(3)])
+        told["tracker"] = check_tracker([*disks, *without_queues])
         told["census"] = check_census(disks)
     except Exception:
         told["error"] = traceback.format_exc()
