@@ -1,10 +1,10 @@
 """The write tracker: an eBPF program on the block layer that marks each written 64 KiB block.
 
 It hears every write of every kind (files, swap, `dd` to the device), because it listens where I/O
-is queued (``block_bio_queue``), where a volume above passes it on in place, as md's RAID 0 does, so
-that it is not queued again (``block_bio_remap``), and, for drivers with request queues, where it is
-issued (``block_rq_issue``). The first two together see everything, the third again what they see,
-as long as the driver has queues. It needs no module and no compiler.
+is queued (``block_bio_queue``), where a volume above passes it on in place so that it is not queued
+again (``block_bio_remap``; md's RAID 0 on Linux 5.10 does so), and, for drivers with request
+queues, where it is issued (``block_rq_issue``). The first two together see everything, the third
+again what they see, as long as the driver has queues. It needs no module and no compiler.
 
 Two halves: the program marks one of them while the other one rests, is read and cleared, so that
 no mark is lost. The map ``pending`` gathers what was told until a version holds it. All three lie
