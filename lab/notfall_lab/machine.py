@@ -40,6 +40,7 @@ class HardDisk:
     path: Path
     bus: str = "virtio"  # virtio, nvme or sata
     serial: str = ""
+    sector: int = 512
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,9 @@ def _disks(hardware: Hardware, first: int) -> list[str]:
         options = f"if=none,id=hd{number},format=raw,cache=writeback,discard=unmap"
         line += ["-drive", f"{options},file={disk.path}"]
         kind = device[disk.bus].format(slot=8 + number, number=number)
-        line += ["-device", f"{kind}drive=hd{number},serial={serial},bootindex={first + number}"]
+        size = f"logical_block_size={disk.sector},physical_block_size={disk.sector}"
+        place = f"drive=hd{number},serial={serial},bootindex={first + number}"
+        line += ["-device", f"{kind}{place},{size}" if disk.sector != 512 else kind + place]
     return line
 
 

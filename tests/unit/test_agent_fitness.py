@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from notfallserver.agent.disks.base import Protected, Volume
+from notfallserver.agent.disks.dm import Target
 from notfallserver.agent.disks.fitness import check_fitness
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Disk, Machine, Partition
@@ -36,15 +37,65 @@ def test_everything_that_is_not_fit_is_told_at_once(tmp_path: Path) -> None:
     assert "zfs send" in caught.value.remedy
 
 
-def test_a_thin_pool_on_a_protected_disk_is_refused(tmp_path: Path) -> None:
-    for name, uuid in (("dm-0", "LVM-abc"), ("dm-1", "LVM-abc-tpool")):
-        (tmp_path / name / "dm").mkdir(parents=True)
-        (tmp_path / name / "dm" / "uuid").write_text(uuid + "\n")
-        (tmp_path / name / "dm" / "name").write_text("vg-pool\n")
-        (tmp_path / name / "dev").write_text("0:1\n")
-    elsewhere = Protected("vdb", "/dev/vdb", 77, 1 << 30, 512, True, ())
-    check_fitness(machine("ext4"), [elsewhere], [], tmp_path)
-    here = Protected("dm", "/dev/dm", os.makedev(0, 1), 1 << 30, 512, True, ())
+def add_device(block: Path, name: str, number: str, label: str = "") -> Path:
+    """A device made of others, as sysfs shows it; ``label`` is its name by device-mapper."""
+    node = block / name
+    node.mkdir(parents=True)
+    (node / "dev").write_text(f"{number}\n")
+    if label:
+        (node / "dm").mkdir()
+        (node / "dm" / "name").write_text(f"{label}\n")
+    return node
+
+
+HERE = Protected("dm", "/dev/dm", os.makedev(0, 1), 1 << 30, 512, True, ())
+ELSEWHERE = Protected("vdb", "/dev/vdb", 77, 1 << 30, 512, True, ())
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "told"),
+    [
+        ("thin-pool", (), "thin pool vg-data"),
+        ("cache", (), "cached volume vg-data"),
+        ("writecache", (), "cached volume vg-data"),
+        ("snapshot-merge", (), "merged"),
+        ("vdo", (), "VDO"),
+        ("integrity", ("J",), "integrity journal"),
+        ("integrity", ("B",), ""),
+        ("linear", ("8:1", "0"), ""),
+        ("snapshot-origin", (), ""),
+    ],
+)
+def test_volumes_that_move_data_by_themselves_are_refused(
+    tmp_path: Path, kind: str, fields: tuple[str, ...], told: str
+) -> None:
+    add_device(tmp_path, "dm-0", "0:1", "vg-data")
+
+    def tables(device: int) -> list[Target]:
+        return [Target(0, 512, "linear"), Target(512, 512, kind, fields)]
+
+    check_fitness(machine("ext4"), [ELSEWHERE], [], tmp_path, tables)
+    if not told:
+        check_fitness(machine("ext4"), [HERE], [], tmp_path, tables)
+        return
     with pytest.raises(NotfallError) as caught:
-        check_fitness(machine("ext4"), [here], [], tmp_path)
-    assert "thin pool vg-pool" in caught.value.cause
+        check_fitness(machine("ext4"), [HERE], [], tmp_path, tables)
+    assert told in caught.value.cause and caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("reshape", "policy", "told"),
+    [("none", "bitmap", ""), ("none", "journal", "with journal"), ("512", "resync", "reshaped")],
+)
+def test_arrays_that_move_data_by_themselves_are_refused(
+    tmp_path: Path, reshape: str, policy: str, told: str
+) -> None:
+    node = add_device(tmp_path, "md0", "0:1")
+    (node / "md").mkdir()
+    (node / "md" / "reshape_position").write_text(f"{reshape}\n")
+    (node / "md" / "consistency_policy").write_text(f"{policy}\n")
+    if not told:
+        check_fitness(machine("ext4"), [HERE], [], tmp_path)
+        return
+    with pytest.raises(NotfallError, match=f"array md0.* {told}"):
+        check_fitness(machine("ext4"), [HERE], [], tmp_path)

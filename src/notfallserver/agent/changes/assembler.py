@@ -1,11 +1,11 @@
 """A small assembler for eBPF, and the program that marks written blocks.
 
-Pure: layout in, bytes out. The program runs in the kernel at each block I/O that is queued or
-issued. Per granule (a block of 64 KiB, or some of them on a large disk) one byte in ``marks``; a
-very large I/O goes to ``coarse``, one byte per 32 granules, because the verifier bounds loops.
-Both maps have two halves; the first byte of ``control`` (0 or 1) names the one in use, one byte so
-that the switch is never half done. At ``OVERFLOW`` it holds a flag (u32): an I/O lay outside of
-what the maps cover.
+Pure: layout in, bytes out. The program runs in the kernel at each block I/O that is queued,
+remapped or issued. Per granule (a block of 64 KiB, or some of them on a large disk) one byte in
+``marks``; a very large I/O goes to ``coarse``, one byte per 32 granules, because the verifier
+bounds loops. Both maps have two halves; the first byte of ``control`` (0 or 1) names the one in
+use, one byte so that the switch is never half done. At ``OVERFLOW`` it holds a flag (u32): an I/O
+lay outside of what the maps cover.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Fields:
     sector: int
     count: int
     kind: int  # text such as "WS": what the I/O does
+    old_dev: Optional[int] = None  # of a record of remapping: the device that the I/O was for
 
 
 class Assembler:
@@ -101,9 +102,11 @@ def assemble(fields: Fields, watched: Sequence[Watched], maps: Dict[str, int]) -
     code.op(MOV_R, 9, 8)
     code.op(ADD_R, 9, 2)
     code.op(SUB, 9, value=1)
+    if fields.old_dev is not None:
+        code.op(LOAD32, 3, 6, fields.old_dev)
     for disk, one in enumerate(watched):
-        for device in one.devices:
-            code.jump(JEQ, f"disk{disk}", 1, value=device)
+        for register, device in _matches(one, fields):
+            code.jump(JEQ, f"disk{disk}", register, value=device)
     code.jump(JA, "out")
     base = 0
     for disk, (entries, one) in enumerate(zip(entries_of(watched), watched)):
@@ -137,6 +140,18 @@ def assemble(fields: Fields, watched: Sequence[Watched], maps: Dict[str, int]) -
     code.op(MOV, 0, value=0)
     code.op(EXIT)
     return code.finish()
+
+
+def _matches(one: Watched, fields: Fields) -> List[Tuple[int, int]]:
+    """Register and device number by which an I/O is known to be this disk's.
+
+    What is remapped onto a partition (by device-mapper or md) is told with the disk's number, but
+    the partition's sectors. The partition's own remapping follows, and has the disk's sectors.
+    """
+    parts = one.devices[1:]
+    if fields.old_dev is not None and parts:
+        return [(3, device) for device in parts]
+    return [(1, device) for device in one.devices]
 
 
 def _mark_loop(code: Assembler, name: str, handle: int, limit: int) -> None:

@@ -21,7 +21,7 @@ MOST_RUNS = 1 << 15
 
 @dataclass(frozen=True)
 class Watched:
-    """One disk to watch: its device number and those of its partitions (kernel's dev_t)."""
+    """One disk to watch: its device number, then those of its partitions (kernel's dev_t)."""
 
     devices: Tuple[int, ...]
     blocks: int

@@ -54,8 +54,9 @@ def watched_of(disks: Sequence[Protected]) -> List[Watched]:
     watched = []
     shared = granules([one.blocks for one in disks])
     for one, granule in zip(disks, shared):
-        devices = {kernel_device(one.device), *(kernel_device(part.device) for part in one.volumes)}
-        watched.append(Watched(tuple(sorted(devices)), one.blocks, one.queued, granule))
+        parts = sorted(kernel_device(part.device) for part in one.volumes if part.number)
+        devices = (kernel_device(one.device), *parts)
+        watched.append(Watched(devices, one.blocks, one.queued, granule))
     return watched
 
 

@@ -1,9 +1,10 @@
 """The write tracker: an eBPF program on the block layer that marks what is written.
 
 It hears every write of every kind (files, swap, `dd` to the device), because it listens where I/O
-is queued (``block_bio_queue``) and, for drivers with request queues, where it is issued
-(``block_rq_issue``); one of both would do for most disks, together they also cover drivers that
-know only one of them and volumes that pass I/O on in place. It needs no module and no compiler.
+is queued (``block_bio_queue``), where a volume above passes it on in place so that it is not queued
+again (``block_bio_remap``; md's RAID 0 on Linux 5.10 does so), and, for drivers with request
+queues, where it is issued (``block_rq_issue``). The first two together see everything, the third
+again what they see, as long as the driver has queues. It needs no module and no compiler.
 
 Two halves: the program marks one of them while the other one rests, is read and cleared, so that
 no mark is lost. The map ``pending`` gathers what was told until a version holds it. All three lie
@@ -40,7 +41,7 @@ from notfallserver.agent.changes.pins import numbers_of
 from notfallserver.agent.disks.runs import merged
 from notfallserver.wire.blocks import Run
 
-TRACEPOINTS = ("block_bio_queue", "block_rq_issue")
+TRACEPOINTS = ("block_bio_queue", "block_bio_remap", "block_rq_issue")
 PARTS = (
     *MAPS,
     "pending",
@@ -89,7 +90,13 @@ class Tracker(Changes):
 
     def _code(self, tracepoint: str, maps: Dict[str, int]) -> bytes:
         found = self._fields[tracepoint]
-        fields = Fields(found["dev"], found["sector"], found["nr_sector"], found["rwbs"])
+        fields = Fields(
+            found["dev"],
+            found["sector"],
+            found["nr_sector"],
+            found["rwbs"],
+            found.get("old_dev"),
+        )
         return assemble(fields, self._watched, maps)
 
     def _start(self) -> None:
@@ -186,9 +193,11 @@ class Tracker(Changes):
     def broken(self) -> str:
         if struct.unpack_from("=I", self._memory["control"], OVERFLOW)[0]:
             return "a write lay outside of what the tracker covers"
-        queued, issued = (bpf.recursion_misses(self.parts[f"program_{one}"]) for one in TRACEPOINTS)
-        if queued and (issued or not all(one.queued for one in self._watched)):
-            return f"the kernel left the tracker out {queued} times"
+        queued, remapped, issued = (
+            bpf.recursion_misses(self.parts[f"program_{one}"]) for one in TRACEPOINTS
+        )
+        if queued + remapped and (issued or not all(one.queued for one in self._watched)):
+            return f"the kernel left the tracker out {queued + remapped} times"
         return ""
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Tuple
 
 from notfallserver.wire.blocks import block_count
@@ -49,3 +50,15 @@ class Protected:
 def kernel_device(device: int) -> int:
     """A device number as the kernel holds it (12 bits major, 20 bits minor)."""
     return os.major(device) << 20 | os.minor(device)
+
+
+def encoded_device(device: int) -> int:
+    """A device number as system calls pass it on (new_encode_dev)."""
+    major, minor = os.major(device), os.minor(device)
+    return (minor & 0xFF) | major << 8 | (minor & ~0xFF) << 12
+
+
+def device_at(node: Path) -> int:
+    """The number of the device whose directory in sysfs is ``node``."""
+    major, minor = (node / "dev").read_text().split(":")
+    return os.makedev(int(major), int(minor))

@@ -11,7 +11,7 @@ import struct
 from typing import List, Optional
 
 from notfallserver.agent import kernel
-from notfallserver.agent.disks.base import kernel_device
+from notfallserver.agent.disks.base import encoded_device
 from notfallserver.agent.disks.runs import Extent
 
 _GETFSMAP = 0xC0C0583B
@@ -31,7 +31,7 @@ def free_extents(handle: int, device: int) -> Optional[List[Extent]]:
     """
     buffer = bytearray(_HEAD.size + (2 + _RECORDS) * _RECORD.size)
     address = kernel.address_of(buffer)
-    mine = _encoded(device)
+    mine = encoded_device(device)
     free: List[Extent] = []
     _HEAD.pack_into(buffer, 0, 0, 0, _RECORDS, 0)
     _RECORD.pack_into(buffer, _HEAD.size, 0, 0, 0, 0, 0, 0)
@@ -56,10 +56,3 @@ def free_extents(handle: int, device: int) -> Optional[List[Extent]]:
             return free
         ctypes.memset(address + _HEAD.size, 0, _RECORD.size)
         buffer[_HEAD.size : _HEAD.size + _RECORD.size] = last  # go on behind the last record
-
-
-def _encoded(device: int) -> int:
-    """The form of device numbers in the records (new_encode_dev)."""
-    inner = kernel_device(device)
-    major, minor = inner >> 20, inner & 0xFFFFF
-    return (minor & 0xFF) | major << 8 | (minor & ~0xFF) << 12

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from notfallserver.agent import commands
-from notfallserver.agent.disks.base import Protected, Volume
+from notfallserver.agent.disks.base import Protected, Volume, device_at
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import LIST_LIMIT, TEXT_LIMIT, Disk, Machine, Nic, Partition
 
@@ -75,11 +75,11 @@ def _protected(name: str) -> Protected:
             "Name whole disks such as /dev/sda; lsblk lists them.",
         )
     size = _number(node / "size") * _SECTOR
-    device = _device(node)
+    device = device_at(node)
     volumes = [
         Volume(
             part.name,
-            _device(part),
+            device_at(part),
             _number(part / "partition"),
             _number(part / "start") * _SECTOR,
             _number(part / "size") * _SECTOR,
@@ -98,11 +98,6 @@ def _protected(name: str) -> Protected:
         tuple(volumes or [Volume(name, device, 0, 0, size)]),
         _number(node / "diskseq"),
     )
-
-
-def _device(node: Path) -> int:
-    major, minor = _text(node / "dev").split(":")
-    return os.makedev(int(major), int(minor))
 
 
 # -- facts ---------------------------------------------------------------------------------------

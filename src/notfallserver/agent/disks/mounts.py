@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import FrozenSet, Iterable, List, Sequence, Set
 
+from notfallserver.agent.disks.base import device_at
+
 _SYS = Path("/sys/dev/block")
 _BTRFS = Path("/sys/fs/btrfs")
 
@@ -84,8 +86,8 @@ def leaves(device: int, protected: FrozenSet[int], depth: int = 0) -> Set[int]:
     if depth > 16 or not node.exists():
         return set()
     if (node / "partition").exists():
-        return leaves(_number(node.resolve().parent / "dev"), protected, depth + 1)
-    below = [_number(one / "dev") for one in node.glob("slaves/*")]
+        return leaves(device_at(node.resolve().parent), protected, depth + 1)
+    below = [device_at(one) for one in node.glob("slaves/*")]
     with contextlib.suppress(OSError):
         backing = (node / "loop" / "backing_file").read_text().rstrip("\n")
         below.append(Path(backing).stat().st_dev)
@@ -98,15 +100,10 @@ def members(mount: Mount) -> Set[int]:
     """The devices of a filesystem; only Btrfs may have several."""
     if mount.kind == "btrfs":
         for group in _BTRFS.glob("*/devices"):
-            found = {_number(one / "dev") for one in group.iterdir()}
+            found = {device_at(one) for one in group.iterdir()}
             if mount.device in found:
                 return found
     return {mount.device}
-
-
-def _number(node: Path) -> int:
-    major, minor = node.read_text().split(":")
-    return os.makedev(int(major), int(minor))
 
 
 def to_freeze(mounts: Sequence[Mount], disks: Iterable[int]) -> List[List[Mount]]:

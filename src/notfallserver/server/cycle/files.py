@@ -52,10 +52,11 @@ class FileAccess:
         _refuse_used(directory)
         purpose = f"files-{sha256(str(directory).encode()).hexdigest()[:12]}"
         accelerator = Accelerator(self._means.settings.accelerator)
+        sectors = [one.sector for one in version.manifest.machine.disks]
         with ExitStack() as stack:
             clones = stack.enter_context(store.working_clones(version, purpose))
             served = stack.enter_context(
-                serving_files(self._means.hypervisor, medium, clones.disks, accelerator)
+                serving_files(self._means.hypervisor, medium, clones.disks, accelerator, sectors)
             )
             for warning in served.warnings:
                 log.warning("files of %s: %s", version.stamp, warning.get("text"))

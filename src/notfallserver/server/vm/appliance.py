@@ -60,12 +60,14 @@ def run_appliance(
     timeout: float,
     accelerator: Accelerator = Accelerator.KVM,
     check: Callable[[], None] = lambda: None,
+    sectors: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Do one job on the disks and return the answer; the machine is gone afterwards.
 
-    ``check`` is called each second and raises to give the job up.
+    ``check`` is called each second and raises to give the job up. ``sectors`` are the sizes of the
+    disks' sectors in bytes, where they are not 512: by them a partition table is found.
     """
-    with _running(hypervisor, rescue, disks, job, accelerator, ()) as (name, room):
+    with _running(hypervisor, rescue, disks, job, accelerator, (), sectors) as (name, room):
         until = time.monotonic() + timeout
         while not hypervisor.wait_off(name, 1.0):
             check()
@@ -87,9 +89,11 @@ def serving_files(
     rescue: RescueFiles,
     disks: Sequence[Path],
     accelerator: Accelerator = Accelerator.KVM,
+    sectors: Sequence[int] = (),
 ) -> Iterator[Serving]:
-    """All volumes of the disks, served by SFTP while this block lasts."""
-    with _running(hypervisor, rescue, disks, {"task": "serve"}, accelerator, ("files",)) as run:
+    """All volumes of the disks, served by SFTP while this block lasts; ``sectors`` as above."""
+    job = {"task": "serve"}
+    with _running(hypervisor, rescue, disks, job, accelerator, ("files",), sectors) as run:
         name, room = run
         until = time.monotonic() + START_LIMIT_S
         while not (room / "result").exists() or not (room / "result").read_bytes().endswith(b"\n"):
@@ -110,6 +114,7 @@ def _running(
     job: Mapping[str, Any],
     accelerator: Accelerator,
     sockets: Sequence[str],
+    sectors: Sequence[int],
 ) -> Iterator[tuple[str, Path]]:
     directory = disks[0].resolve().parent
     name = f"appliance-{sha256(str(directory).encode()).hexdigest()[:16]}"
@@ -119,7 +124,8 @@ def _running(
     room.chmod(0o711)  # QEMU runs as a user of its own
     try:
         _write_job(room / "job", job)
-        hypervisor.run_transient(_describe(name, rescue, disks, room, accelerator, sockets))
+        spec = _describe(name, rescue, disks, room, accelerator, sockets, sectors)
+        hypervisor.run_transient(spec)
         yield name, room
     finally:
         hypervisor.kill(name)
@@ -133,6 +139,7 @@ def _describe(
     room: Path,
     accelerator: Accelerator,
     sockets: Sequence[str],
+    sectors: Sequence[int],
 ) -> VmSpec:
     # through the page cache: the clones are short-lived or synced when sealed, and the files need
     # not lie on a filesystem that can do direct I/O
@@ -141,8 +148,8 @@ def _describe(
         VmDisk(path, serial=serial, readonly=True, cache="writeback") for serial, path in fixed
     ]
     attached += [
-        VmDisk(path.resolve(), serial=f"notfall-{at}", cache="writeback")
-        for at, path in enumerate(disks)
+        VmDisk(path.resolve(), serial=f"notfall-{at}", sector=sector, cache="writeback")
+        for at, (path, sector) in enumerate(zip(disks, sectors or [512] * len(disks), strict=True))
     ]
     channels = [Channel("notfall.result", room / "result")]
     channels += [Channel(f"notfall.{one}", room / f"{one}.sock", listen=True) for one in sockets]

@@ -50,6 +50,7 @@ def prepare_image(
             timeout=APPLIANCE_LIMIT_S,
             accelerator=Accelerator(settings.accelerator),
             check=check,
+            sectors=[one.sector for one in machine.disks],
         )
         if not answer.get("ok"):
             told = answer.get("error")
