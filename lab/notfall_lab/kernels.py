@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -19,15 +20,11 @@ from typing import Any
 from notfall_lab.cache import cached, key_of
 from notfallserver.server.host.run import run
 
-SUITES = ("bullseye", "bookworm", "trixie")
-"""Linux 5.10, 6.1 and 6.12."""
 PACKAGES = (
     *("linux-image-cloud-amd64", "initramfs-tools", "zstd", "kmod", "python3", "util-linux"),
     *("fdisk", "lvm2", "mdadm", "cryptsetup-bin", "e2fsprogs", "xfsprogs", "btrfs-progs"),
     "dosfstools",
 )
-_MIRROR = ""
-"""The release itself: without what came later, which ends with its support."""
 _EXCLUDED = ("man", "locale", "doc", "info")
 PROGRAMS = Path(__file__).parent / "kernel_guest"
 _INIT, _HOOK = PROGRAMS / "init.sh", PROGRAMS / "initrd-hook.sh"
@@ -53,8 +50,11 @@ class KernelGuest:
 
 
 def kernel_guest(suite: str) -> KernelGuest:
-    """The guest of a release, made when it is not in the cache (about a minute)."""
-    key = key_of(suite, _MIRROR, *PACKAGES, *_EXCLUDED, _LEAN_INITRD, _MAKE_INITRD, _INIT, _HOOK)
+    """The guest of a release, made when it is not in the cache (about a minute).
+
+    Linux is 5.10 in bullseye, 6.1 in bookworm, 6.12 in trixie.
+    """
+    key = key_of(suite, *PACKAGES, *_EXCLUDED, _LEAN_INITRD, _MAKE_INITRD, _INIT, _HOOK)
     directory = cached(f"kernel-{suite}", key, lambda place: _build(place, suite))
     return KernelGuest(*(directory / name for name in ("vmlinuz", "initrd", "root.squashfs")))
 
@@ -70,7 +70,7 @@ def _build(directory: Path, suite: str) -> None:
             f"--essential-hook={_LEAN_INITRD}",
             f"--customize-hook={_MAKE_INITRD}",
             f"--customize-hook=install -m 755 {_INIT} $1/lab-init",
-            *(suite, tree, _MIRROR),
+            *(suite, tree, _archive()),
         ],
         timeout=1800,
         environment={"TMPDIR": os.environ.get("TMPDIR", "/tmp")},
@@ -80,6 +80,20 @@ def _build(directory: Path, suite: str) -> None:
     left_out = [tree / one for one in ("boot", "var/lib/apt", "var/cache")]
     _squash(tree, directory / "root.squashfs", *left_out)
     shutil.rmtree(tree)
+
+
+def _archive() -> str:
+    """Where this machine gets its own release from, which has the others, too.
+
+    Only the release itself: what came later (updates, security) ends with a release's support.
+    """
+    own = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    told = run(["apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)"]).out
+    for line in told.splitlines():
+        release, _, place = line.partition(" ")
+        if release == own:
+            return place
+    raise RuntimeError(f"apt knows no place where {own} comes from")
 
 
 def _squash(tree: Path, target: Path, *left_out: Path) -> None:
