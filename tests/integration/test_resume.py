@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 
 import pytest
@@ -23,7 +24,7 @@ class Witness:
 
     def __init__(self, receiver: Receiver, stop: Stop) -> None:
         self.arrived: Counter[tuple[int, int]] = Counter()
-        self.cut_from, self.stop_from = 300, 600  # blocks
+        self.cut_from, self.stop_from = 150, 300  # blocks
         self.cuts = 0
         self._stop = stop
         self._answer = receiver.answer
@@ -38,6 +39,7 @@ class Witness:
         if path.endswith("/blocks"):
             if len(self.arrived) > self.stop_from:
                 self._stop._event.set()
+                time.sleep(2)  # the agent looks once a second whether it shall leave
             if len(self.arrived) > self.cut_from and self.cuts < WORKERS:
                 self.cuts += 1
                 raise ConnectionError  # it arrived, but the agent never hears of it

@@ -32,7 +32,8 @@ from notfallserver.wire.errors import NotfallError
 log = logging.getLogger("notfall-agent")
 
 POLL_TIMEOUT = 30.0
-HEARTBEAT = 5.0
+HEARTBEAT = 1.0
+"""Between two polls while busy, in seconds; the server holds each for 5 s besides."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 
 

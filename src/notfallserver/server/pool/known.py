@@ -140,8 +140,8 @@ class KnownContent:
                 wanted = self._wanted
             try:
                 self._look()
-            except (OSError, NotfallError) as error:
-                log.warning("what the pool holds is not known as a whole: %s", error)
+            except Exception:  # nobody may wait for a thread that died, and runs do without it
+                log.exception("what the pool holds is not known as a whole")
             with self._changed:
                 self._done = wanted
                 self._changed.notify_all()
