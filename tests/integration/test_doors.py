@@ -399,7 +399,7 @@ def test_an_order_right_after_a_cancelled_one_begins_a_run_of_its_own(
         root.post(f"/api/v1/jobs/{first}/cancel")
         assert server.await_job(first)["state"] == "cancelled"
         second = root.post(order).json()["id"]
-    assert agent.poll() == {"order": "replicate", "job": second}
+    assert agent.poll() == {"order": "replicate", "job": second, "deep": False}
     stamp = agent.replicate()
     row = server.await_job(second)
     assert (row["state"], row["result"]["version"]) == ("done", stamp)
