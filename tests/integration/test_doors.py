@@ -440,9 +440,17 @@ def test_a_replication_that_cannot_begin_says_why(server: ServerProcess, agent: 
 def test_a_deep_run_is_ordered_and_what_it_finds_is_told_loudly(
     server: ServerProcess, agent: HandAgent
 ) -> None:
-    agent.protect()
+    agent.begin()  # not deep, and a job of its own
     with server.root() as root:
-        job = root.post(f"/api/v1/primaries/{agent.name}/replicate", json={"deep": True}).json()
+        path, wish = f"/api/v1/primaries/{agent.name}/replicate", {"deep": True}
+        refused(root.post(path, json=wish), 409, "replication-under-way")
+        agent.send_disk()
+        agent.seal()
+        end = time.monotonic() + 30
+        while (answer := root.post(path, json=wish)).status_code == 409:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        job = answer.json()
         order = agent.poll()
         assert (order["order"], order["deep"]) == ("replicate", True)
         agent.begin()

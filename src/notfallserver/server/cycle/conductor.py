@@ -125,7 +125,16 @@ class Conductor:
         row = self._row(primary)
         self._refuse_beside_standin(row)
         refuse_before_seed(row)
-        return self._runner.submit("replicate", row.uuid, {"deep": deep}, who, join=True)
+        job = self._runner.submit("replicate", row.uuid, {"deep": deep}, who, join=True)
+        if deep and job.parameters.get("deep") is not True:
+            raise NotfallError(
+                "replication-under-way",
+                "A replication that is not deep is under way.",
+                "Wait for its end (notfall jobs), then order the deep one again.",
+                retry=True,
+                status=409,
+            )
+        return job
 
     def scrub(self, primary: str, who: str, version: str | None = None) -> Job:
         row = self._row(primary)
