@@ -140,7 +140,18 @@ class _Connection:
         length = self._read_headers()
         frame = self._read_frame(length)
         self._lane.check(self._peer)
-        return take(self._peer.primary, found[1].decode(), frame)
+        try:
+            return take(self._peer.primary, found[1].decode(), frame)
+        except NotfallError:
+            raise
+        except Exception as error:
+            log.exception("taking a frame failed")
+            raise NotfallError(
+                "internal",
+                "An unexpected failure on taking a frame.",
+                "See the server's log.",
+                status=500,
+            ) from error
 
     def _read_headers(self) -> int:
         """The length of the body, which must be told in the plain way."""
