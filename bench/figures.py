@@ -41,8 +41,10 @@ class Sheet:
         self.add(key, [other / one for one, other in zip(ours, peer, strict=True)], "x")
 
     def write(self, path: Path) -> None:
+        """Add to what other measurements wrote there; a figure measured anew replaces the old."""
+        known = json.loads(path.read_text()) if path.exists() else {}
         flat = {one.key: {"value": _rounded(one.value), "unit": one.unit} for one in self._all()}
-        path.write_text(json.dumps(flat, indent=2) + "\n")
+        path.write_text(json.dumps({**known, **flat}, indent=2, sort_keys=True) + "\n")
 
     def write_table(self, path: Path, setting: Mapping[str, str]) -> None:
         """Replace what stands between the two marks of ``path``."""

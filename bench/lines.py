@@ -12,7 +12,6 @@ Adds its figures to bench/results.json.
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
 from contextlib import ExitStack
@@ -63,9 +62,7 @@ def main() -> int:
     sheet = Sheet()
     for mbit in given.line or [2, 10, 50]:
         measure(sheet, mbit, given.congestion)
-    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     sheet.write(RESULTS)
-    RESULTS.write_text(json.dumps({**known, **json.loads(RESULTS.read_text())}, indent=2) + "\n")
     return 0
 
 
