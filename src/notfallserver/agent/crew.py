@@ -21,7 +21,8 @@ class Crew:
 
     def __init__(self, size: int, spare: int = 0) -> None:
         self.size = size + spare
-        self._working = size  # how many of the threads take tasks
+        self.working = size
+        """How many of the threads take tasks."""
         self._state = threading.Condition()
         self._tasks: Iterator[Any] = iter(())
         self._work: Callable[[int, Any], None] = _nothing
@@ -66,7 +67,7 @@ class Crew:
     def widen(self) -> None:
         """From now on the spare threads take part."""
         with self._state:
-            self._working = self.size
+            self.working = self.size
             self._state.notify_all()
 
     def _give_up(self, error: Optional[BaseException]) -> None:
@@ -106,7 +107,7 @@ class Crew:
     def _take(self, number: int) -> Optional[Tuple[Any]]:
         """The next task; None when there is none left in this round."""
         with self._state:
-            self._state.wait_for(lambda: self._over or number < self._working)
+            self._state.wait_for(lambda: self._over or number < self.working)
             if not self._over:
                 for task in self._tasks:
                     return (task,)

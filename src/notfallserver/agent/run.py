@@ -50,7 +50,8 @@ from notfallserver.wire.frames import HOLE_RUNS, readable_codecs
 TRIES = 4
 """How often a frozen moment that was too long is tried again after another hot pass."""
 SPARE_CONNECTIONS = 5
-"""More than there are workers, for a line that is thin."""
+"""More than there are workers, for a line that is thin. Not on a single processor, which would
+rather be the limit than the line."""
 TRIES_HOLDING = 2
 """How many of them hold applications, which write much when they are made to stand still."""
 
@@ -149,7 +150,8 @@ class Replication:
 
     def _transfer(self, answer: Dict[str, Any], machine: Dict[str, Any], began: float) -> Outcome:
         base = str(answer.get("base", ""))
-        self._crew = Crew(self._settings.workers, SPARE_CONNECTIONS)
+        spare = SPARE_CONNECTIONS if (os.cpu_count() or 1) > 1 else 0
+        self._crew = Crew(self._settings.workers, spare)
         self._cleanup.callback(self._crew.close)
         self._disks = []
         for one in self._protected:

@@ -114,6 +114,7 @@ class Sender:
         self._packing = packing
         self._pace = pace
         self._lock = threading.Lock()
+        self._workers = at_work
         self._at_work = threading.Semaphore(at_work)
         self._lines = [connect(pace.pieces) for _ in range(crew.size)]
         self._buffers = [mmap.mmap(-1, BATCH_BLOCKS * BLOCK) for _ in range(crew.size)]
@@ -173,9 +174,10 @@ class Sender:
         parts = blocks_parts(disk, entries, len(payload), used, packed)
         with self._pace.gauge.sending() if len(packed) >= TELLING else nullcontext():
             line.send(f"{self._path}/blocks", parts)
-        self._packing.measured(
-            codec != PLAIN, len(payload), packed_at - began, time.monotonic() - packed_at
-        )
+        # As long as it would have taken with as many connections as there are packers: a line that
+        # more connections share gives each of them less, and packing must not look cheap by that.
+        send_s = (time.monotonic() - packed_at) * self._workers / self._crew.working
+        self._packing.measured(codec != PLAIN, len(payload), packed_at - began, send_s)
         with self._lock:
             self.sent += sum(len(part) for part in parts)
         if 0 < self._pace.line_rate() < THIN:
