@@ -27,6 +27,9 @@ PROGRAM = Path("/opt/notfall-agent/agent.pyz")
 UNIT = "notfall-agent.service"
 UNIT_FILE = Path("/etc/systemd/system") / UNIT
 
+_SYSTEMD_S = 180
+"""systemd may be busy: on an emulated guest beside others a reload took longer than 30 s."""
+
 # No RuntimeDirectory=: what lies in /run/notfall-agent must outlive the service.
 _UNIT_TEXT = """\
 [Unit]
@@ -152,9 +155,8 @@ def _copy_program(target: Path) -> None:
 def _start_service(wish: Wish) -> None:
     text = _UNIT_TEXT.format(python=sys.executable, program=wish.program, directory=wish.directory)
     _write(UNIT_FILE, text.encode(), 0o644)
-    commands.run(["systemctl", "daemon-reload"])
-    commands.run(["systemctl", "enable", UNIT])
-    commands.run(["systemctl", "restart", UNIT], timeout=60)
+    for line in (["daemon-reload"], ["enable", UNIT], ["restart", UNIT]):
+        commands.run(["systemctl", *line], timeout=_SYSTEMD_S)
 
 
 def uninstall(directory: Path = config.DIRECTORY, program: Path = PROGRAM) -> None:
