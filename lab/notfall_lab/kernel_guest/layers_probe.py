@@ -160,7 +160,7 @@ def check_tracker(disks: list[Protected]) -> dict[str, Any]:
     found = {}
     for index, disk in enumerate(disks):
         every = merge(told[0][index], merge(told[1][index], told[2][index]))
-        marked = {number for number, mark in enumerate(every) if mark}
+        marked = {at for first, count in every for at in range(first, first + count)}
         found[disk.name] = {
             "changed": len(changed[index]),
             "marked": len(marked),
