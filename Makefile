@@ -32,8 +32,8 @@ check: $(STAMP) ## Format, lint, types, import layers
 	$(VENV)/bin/mypy
 	$(PYTHON) -m pytest -q tests/unit/test_layers.py
 
-test: check ## All tests: unit, integration, end to end with real guests
-	PYTHONPATH=lab $(PYTHON) -m pytest
+test: check ## All tests: unit, integration, end to end with real guests; two at a time
+	PYTHONPATH=lab $(PYTHON) -m pytest -n 2 --dist worksteal
 
 test-unit: $(STAMP) ## Only the tests that need neither root nor a guest
 	PYTHONPATH=lab $(PYTHON) -m pytest tests/unit
