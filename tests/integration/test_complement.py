@@ -23,8 +23,8 @@ from notfallserver.agent.disks.linux import protected_disks
 from notfallserver.agent.disks.mounts import current_mounts
 from notfallserver.agent.disks.used import Census
 from notfallserver.agent.inodes import filesystems
+from notfallserver.agent.outcome import Outcome
 from notfallserver.agent.place import Place
-from notfallserver.agent.run import Outcome
 from notfallserver.agent.service import Service
 from notfallserver.agent.stop import Stop
 from notfallserver.wire.blocks import BLOCK
