@@ -163,4 +163,4 @@ def test_a_refused_run_is_told_to_the_server(
     monkeypatch.setattr("notfallserver.agent.run.check_fitness", refuse)
     with pytest.raises(NotfallError):
         agent.replicate()
-    assert agent._poll_body(False, False)["failed"]["code"] == "storage-not-supported"
+    assert agent.first.poll_body(False, False)["failed"]["code"] == "storage-not-supported"

@@ -79,7 +79,7 @@ class Life:
 
     def go_down(self) -> bool:
         """The agent ends as the machine goes down; from here on nobody watches."""
-        kept = self.service._current_ledger().keep(self._place, self._receiver.uuid, True)
+        kept = self.service.first.ledger().keep(self._place, self._receiver.uuid, True)
         self.service.close()
         Pins(self._place).drop()
         self._place.state.unlink()
@@ -88,7 +88,7 @@ class Life:
 
     def come_up(self) -> None:
         self.service = Service(self._receiver.config, Stop())
-        self.service._watch_early()
+        self.service.first.watch_early()
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_a_deep_run_tells_what_changed_unseen_and_nothing_else(
     # A tracker that overlooks the next writes.
     for file in files:
         _overwrite(file, 128 << 10)
-    changes = life.service._current_ledger().changes
+    changes = life.service.first.ledger().changes
     changes.take()
     changes.take()
     changes.settle()

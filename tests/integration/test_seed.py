@@ -250,5 +250,5 @@ def test_beside_the_service_no_seed_is_made(scene: Scene) -> None:
 
 def test_a_disk_does_not_hold_its_own_seed(machine: Machine, agent: Service) -> None:
     with pytest.raises(NotfallError) as caught:
-        agent.seed(machine.main)
+        agent.first.seed(machine.main)
     assert caught.value.code == "seed-on-own-disk"

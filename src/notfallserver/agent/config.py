@@ -1,4 +1,7 @@
-"""The agent's settings: ``/etc/notfall-agent/agent.json`` and the certificates beside it."""
+"""The agent's settings: ``/etc/notfall-agent/agent.json`` and the certificates beside it.
+
+``servers.py`` says where those of a second server are.
+"""
 
 from __future__ import annotations
 
@@ -78,6 +81,11 @@ def load_settings(directory: Path) -> Settings:
 
 def settings_text(settings: Settings) -> str:
     return json.dumps(asdict(settings), indent=2) + "\n"
+
+
+def address_text(settings: Settings) -> str:
+    """Only what belongs to the server, for one that is not the first."""
+    return json.dumps({"url": settings.url, "primary": settings.primary}, indent=2) + "\n"
 
 
 def role(directory: Path) -> str:

@@ -1,7 +1,8 @@
 """Installing the agent on a primary, and removing it. Doing it twice is the same as once.
 
 Everything that can fail without leaving a trace comes first; the token is spent only when the
-machine can take the agent. Files with secrets are created with mode 0600.
+machine can take the agent. Files with secrets are created with mode 0600. An invitation of another
+server than the one that is known makes that one the second (``servers.py``).
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from notfallserver.agent import commands, config
 from notfallserver.agent.changes.keeping import remove_traces
 from notfallserver.agent.config import Settings
 from notfallserver.agent.disks.linux import machine_facts, protected_disks
-from notfallserver.agent.place import Place
+from notfallserver.agent.servers import known_servers, place_of_enrolment, server_called
 from notfallserver.wire.client import Client, tls_context
 from notfallserver.wire.errors import NotfallError
 
 PROGRAM = Path("/opt/notfall-agent/agent.pyz")
+PEM_FILES = {"ca": "ca.pem", "certificate": "cert.pem", "key": "key.pem"}
 UNIT = "notfall-agent.service"
 UNIT_FILE = Path("/etc/systemd/system") / UNIT
 
@@ -77,25 +79,27 @@ def install(wish: Wish) -> str:
             f"{wish.ca} cannot be read ({error.strerror}).",
             "Use the line as it was given.",
         ) from None
-    disks = protected_disks(wish.disks)
-    client = Client(wish.server, tls_context(ca_pem))
-    body = {"token": wish.token, "machine": machine_facts(disks).to_json()}
-    answer = _checked(client.call("POST", "/agent/v1/enrol", body))
-    client.close()
-    settings = Settings(answer["url"] or wish.server, answer["primary"], list(wish.disks))
+    server = place_of_enrolment(wish.directory, wish.server, ca_pem)
+    old = Settings(wish.server)
     if (wish.directory / "agent.json").exists():
         old = config.load_settings(wish.directory)
-        settings = replace(
-            old, url=settings.url, primary=settings.primary, disks=list(wish.disks) or old.disks
-        )
-    wish.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name, text in (
-        ("ca.pem", answer["ca"]),
-        ("cert.pem", answer["certificate"]),
-        ("key.pem", answer["key"]),
-        ("agent.json", config.settings_text(settings)),
-    ):
-        _write(wish.directory / name, text.encode())
+    machine = replace(old, disks=list(wish.disks) or old.disks)
+    client = Client(wish.server, tls_context(ca_pem))
+    facts = machine_facts(protected_disks(machine.disks))
+    answer = _checked(
+        client.call("POST", "/agent/v1/enrol", {"token": wish.token, "machine": facts.to_json()})
+    )
+    client.close()
+    settings = replace(machine, url=answer["url"] or wish.server, primary=answer["primary"])
+    server.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in ("ca", "certificate", "key"):
+        _write(server.directory / PEM_FILES[name], answer[name].encode())
+    if server.directory == wish.directory:
+        _write(wish.directory / "agent.json", config.settings_text(settings).encode())
+    else:
+        if machine != old:
+            _write(wish.directory / "agent.json", config.settings_text(machine).encode())
+        _write(server.directory / "agent.json", config.address_text(settings).encode())
     _copy_program(wish.program)
     if wish.service:
         _start_service(wish)
@@ -159,6 +163,36 @@ def _start_service(wish: Wish) -> None:
         commands.run(["systemctl", *line], timeout=_SYSTEMD_S)
 
 
+def remove(name: str, directory: Path = config.DIRECTORY) -> None:
+    """Replicate to that server no more. If it was the first one, the second takes its place.
+
+    Killed in between it is done again by the same command.
+    """
+    _require_root()
+    server, known = server_called(directory, name), known_servers(directory)
+    if len(known) == 1:
+        raise NotfallError(
+            "last-server",
+            f"{name} is the only server of this machine.",
+            "To remove the agent: agent.pyz uninstall",
+        )
+    service = UNIT_FILE.exists()
+    if service:
+        commands.run(["systemctl", "stop", UNIT], timeout=_SYSTEMD_S)
+    remove_traces(server.place)
+    first, second = known
+    if server == first:
+        remove_traces(second.place)  # it is named by its directory, which goes
+        settings = config.settings_text(second.settings()).encode()
+        for one in PEM_FILES.values():
+            _write(directory / one, (second.directory / one).read_bytes())
+        _write(directory / "agent.json", settings)
+    (second.directory / "agent.json").unlink()
+    shutil.rmtree(second.directory)
+    if service:
+        commands.run(["systemctl", "start", UNIT], timeout=_SYSTEMD_S)
+
+
 def uninstall(directory: Path = config.DIRECTORY, program: Path = PROGRAM) -> None:
     """Stop and remove everything that :func:`install` put there, and the write tracker."""
     _require_root()
@@ -166,6 +200,7 @@ def uninstall(directory: Path = config.DIRECTORY, program: Path = PROGRAM) -> No
         commands.run(["systemctl", "disable", "--now", UNIT], timeout=60)
         UNIT_FILE.unlink()
         commands.run(["systemctl", "daemon-reload"])
-    remove_traces(Place(directory))
+    for server in known_servers(directory):
+        remove_traces(server.place)
     for one in (program.parent, directory):
         shutil.rmtree(one, ignore_errors=True)

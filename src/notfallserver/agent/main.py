@@ -15,11 +15,14 @@ from notfallserver.agent import config
 from notfallserver.agent.applications.leftovers import Notes, thaw_applications
 from notfallserver.agent.applications.show import show_applications
 from notfallserver.agent.disks.linux import machine_facts, protected_disks
+from notfallserver.agent.duty import Duty
 from notfallserver.agent.freeze import watchdog
 from notfallserver.agent.freeze.linux import thaw_leftovers
 from notfallserver.agent.gentle import settle_down
-from notfallserver.agent.install import Wish, install, uninstall
+from notfallserver.agent.install import Wish, install, remove, uninstall
+from notfallserver.agent.meeting import Meeting
 from notfallserver.agent.place import Place
+from notfallserver.agent.servers import known_servers, server_called
 from notfallserver.agent.service import Service
 from notfallserver.agent.stop import Stop, Stopped
 from notfallserver.wire.errors import NotfallError
@@ -54,7 +57,13 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--config", type=Path, default=config.DIRECTORY, metavar="DIR")
         if name == "seed":
             one.add_argument("--to", required=True, type=Path, metavar="DIR")
+        if name in ("replicate", "seed"):
+            one.add_argument("--server", default="", metavar="NAME", help="of two: for which")
     one.add_argument("--try", action="store_true", help="hold them for a moment, without a freeze")
+    one = commands.add_parser("servers", help="to which servers this machine is replicated")
+    one.add_argument("--config", type=Path, default=config.DIRECTORY, metavar="DIR")
+    one = commands.add_parser("remove", help="replicate to one of two servers no more")
+    one.add_argument("--server", required=True, metavar="NAME")
     commands.add_parser("uninstall", help="remove the agent from this machine")
     one = commands.add_parser("watchdog")  # for the agent itself
     one.add_argument("rest", nargs="+")
@@ -92,11 +101,16 @@ def _carry_out(given: argparse.Namespace) -> int:
         own = Place(given.config)
         for place in thaw_leftovers(own.note):
             print(f"{place} was frozen.")
-        for line in thaw_applications(Notes(own.directory)):
+        for line in thaw_applications(Notes(own.common)):
             print(f"{line}.")
     elif given.command == "applications":
         settings = config.load_settings(given.config)
         return show_applications(settings, Place(given.config).directory, vars(given)["try"])
+    elif given.command == "servers":
+        for server in known_servers(given.config):
+            print(f"{server.name}  {server.settings().url}")
+    elif given.command == "remove":
+        remove(given.server)
     elif given.command == "uninstall":
         uninstall()
     else:
@@ -107,20 +121,20 @@ def _carry_out(given: argparse.Namespace) -> int:
 def _replicate(given: argparse.Namespace) -> None:
     stop = Stop()
     stop.listen()
-    service = Service(given.config, stop)
+    duty = Duty(server_called(given.config, given.server), stop, Meeting())
     own = Place(given.config)
     settle_down(config.load_settings(given.config).nice)
     try:
         thaw_leftovers(own.note)
-        thaw_applications(Notes(own.directory))
+        thaw_applications(Notes(own.common))
         if given.command == "replicate":
-            print(json.dumps(asdict(service.replicate())))
+            print(json.dumps(asdict(duty.replicate())))
             return
-        outcome, directory = service.seed(given.to)
+        outcome, directory = duty.seed(given.to)
         print(json.dumps({**asdict(outcome), "seed": str(directory)}))
         print(_SEED_DONE.format(directory), file=sys.stderr)
     finally:
-        service.close()
+        duty.leave_off(False, False, 0)
 
 
 if __name__ == "__main__":

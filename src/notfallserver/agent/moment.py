@@ -2,7 +2,8 @@
 
 All memory is taken and touched before. With a tracker only the blocks written since the last pass
 are read; without one everything in use is read again and compared with the hashes of the hot pass,
-and what differs is kept. The buffer bounds how much can be kept.
+and what differs is kept. The buffer bounds how much can be kept. What was read may be sent to
+several servers at once; its memory is given back when the last one lets go of it.
 """
 
 from __future__ import annotations
@@ -10,18 +11,24 @@ from __future__ import annotations
 import mmap
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Iterator, List, Sequence
+from typing import Iterator, List, Sequence, Tuple
 
 from notfallserver.agent import kernel
+from notfallserver.agent.applications.application import Applied
 from notfallserver.agent.crew import Crew
 from notfallserver.agent.disks.direct import DirectDisk
 from notfallserver.agent.disks.runs import batches, total
+from notfallserver.agent.freeze.linux import Held
 from notfallserver.agent.send import Batch, Sender, hash_runs
 from notfallserver.wire.blocks import BLOCK, HASH, Run, runs_of
 from notfallserver.wire.frames import BATCH_BLOCKS
 
 _PIECE = 16  # blocks per read while frozen: 1 MiB, several at a time
+
+Used = List[List[Run]]
+"""Blocks of each disk."""
 
 
 class TooMuch(Exception):
@@ -36,6 +43,48 @@ class _Piece:
     at: int  # in the buffer
 
 
+@dataclass(frozen=True)
+class Content:
+    """What was read while frozen; ``sizes`` of the disks in bytes. Safe from several threads."""
+
+    pieces: Tuple[_Piece, ...]
+    view: memoryview
+    sizes: Tuple[int, ...]
+
+    def batches(self) -> List[Batch]:
+        """All of it, ready to send."""
+        found = []
+        for piece in self.pieces:
+            length = min(piece.count * BLOCK, self.sizes[piece.disk] - piece.first * BLOCK)
+            data = self.view[piece.at : piece.at + length]
+            found.append(Batch(piece.disk, [(piece.first, piece.count)], data))
+        return found
+
+    def held(self, disk: int) -> List[Run]:
+        """Which blocks of a disk these are."""
+        numbers = sorted(
+            number
+            for piece in self.pieces
+            if piece.disk == disk
+            for number in range(piece.first, piece.first + piece.count)
+        )
+        return runs_of(numbers)
+
+    @property
+    def blocks(self) -> int:
+        return sum(piece.count for piece in self.pieces)
+
+
+@dataclass(frozen=True)
+class Still:
+    """A frozen moment: when, what was in use and was read then, how applications stood."""
+
+    held: Held
+    used: Used
+    content: Content
+    applied: Tuple[Applied, ...]
+
+
 class FrozenBuffer:
     """What was read while frozen: ``limit`` bytes at most."""
 
@@ -45,6 +94,7 @@ class FrozenBuffer:
         self._lock = threading.Lock()
         self._pieces: List[_Piece] = []
         self._end = 0
+        self._let_go()
         self._limit = 0
         self.resize(limit)
 
@@ -56,16 +106,29 @@ class FrozenBuffer:
         """Take memory for ``limit`` bytes and touch it; what was read before is dropped."""
         self.clear()
         self._limit = limit // BLOCK * BLOCK
-        self._view = memoryview(b"")  # lets go of the old memory before new is taken
-        memory = mmap.mmap(-1, max(self._limit, BLOCK))
-        kernel.fill_zero(memory, 0, self._limit)
-        self._view = memoryview(memory)
+        self._let_go()  # of the old memory, before new is taken
+        self._memory = mmap.mmap(-1, max(self._limit, BLOCK))
+        kernel.fill_zero(self._memory, 0, self._limit)
+        self._view = memoryview(self._memory)
 
     def clear(self) -> None:
         self._pieces, self._end = [], 0
 
+    def _let_go(self) -> None:
+        self._view, self._memory = memoryview(b""), mmap.mmap(-1, BLOCK)
+
     def close(self) -> None:
-        self.resize(0)
+        """What :meth:`content` told stays."""
+        self.clear()
+        self._let_go()
+
+    def content(self) -> Content:
+        """After the thaw: all that was read. Memory that was not needed is given back."""
+        with suppress(OSError):
+            if self._end < self._limit:
+                self._memory.madvise(mmap.MADV_REMOVE, self._end, self._limit - self._end)
+        sizes = tuple(one.size for one in self._disks)
+        return Content(tuple(self._pieces), self._view, sizes)
 
     def read(self, wanted: Sequence[Sequence[Run]]) -> None:
         """Read these blocks of each disk now."""
@@ -107,24 +170,6 @@ class FrozenBuffer:
             self._end += BLOCK
             self._pieces.append(_Piece(disk, block, 1, at))
         self._view[at : at + len(content)] = content
-
-    def batches(self) -> List[Batch]:
-        """What was read, ready to send."""
-        found = []
-        for piece in self._pieces:
-            length = min(piece.count * BLOCK, self._disks[piece.disk].size - piece.first * BLOCK)
-            data = self._view[piece.at : piece.at + length]
-            found.append(Batch(piece.disk, [(piece.first, piece.count)], data))
-        return found
-
-    def held(self, disk: int) -> List[Run]:
-        numbers = sorted(
-            number
-            for piece in self._pieces
-            if piece.disk == disk
-            for number in range(piece.first, piece.first + piece.count)
-        )
-        return runs_of(numbers)
 
 
 def all_batches(runs: Sequence[Sequence[Run]]) -> Iterator[Batch]:

@@ -6,7 +6,7 @@ what was written since), then again what was written meanwhile, until little is 
 
 from __future__ import annotations
 
-from typing import Iterable, List, Sequence, Tuple
+from typing import Callable, Iterable, List, Optional, Sequence, Tuple
 
 from notfallserver.agent.changes.base import Marks
 from notfallserver.agent.changes.ledger import Ledger
@@ -18,13 +18,15 @@ from notfallserver.agent.disks.mounts import Mount, current_mounts, to_freeze
 from notfallserver.agent.disks.runs import intersect, merged, subtract, total, whole
 from notfallserver.agent.disks.used import Census, used_runs
 from notfallserver.agent.freeze.linux import write_out
-from notfallserver.agent.moment import FrozenBuffer, all_batches
+from notfallserver.agent.moment import Content, Used, all_batches
 from notfallserver.agent.send import Batch, Sender
 from notfallserver.agent.talk import Talk
-from notfallserver.wire.blocks import BLOCK, Run
+from notfallserver.wire.blocks import BLOCK
 from notfallserver.wire.frames import HOLE_RUNS
 
-Used = List[List[Run]]
+
+def _not_shown(_number: int, _done: int, _total: int) -> None:
+    """Nobody looks."""
 
 
 class Passes:
@@ -45,6 +47,10 @@ class Passes:
         self.ledger = ledger
         self.sender = sender
         self._talk = talk
+        self.shown: Callable[[int, int, int], None] = _not_shown
+        """Called when the server has answered a progress: number of the pass, bytes done, all."""
+        self.unread: Optional[Marks] = None
+        """Taken for a frozen moment that came to nothing: to be read hot before the next."""
         self.number = 0
         self._phase = "hot"
         self._total = 0
@@ -91,14 +97,26 @@ class Passes:
 
     def catch_up(self) -> int:
         """A pass over what was written since the last one; how many blocks that were."""
-        write_out(self.groups()[1])
-        return self.read_again(self.ledger.take())
-
-    def read_again(self, marks: Marks) -> int:
-        """A pass over these blocks, which were taken from the ledger; how many were in use."""
+        marks, self.unread = self.unread, None
+        if marks is None:
+            write_out(self.groups()[1])
+            marks = self.ledger.take()
         wanted = self._written_or_new(marks, self.count_used())
         self._pass(wanted)
         return sum(total(runs) for runs in wanted)
+
+    def must_read(self) -> Used:
+        """While frozen: all that may be otherwise than it was sent."""
+        self.unread = self.ledger.take()
+        return [
+            merged([*written, *disk.boot_areas()])
+            for written, disk in zip(self.unread, self.protected)
+        ]
+
+    def like(self, other: Passes) -> bool:
+        """Whether one frozen moment can serve both: the same disks, and all writes known."""
+        known = self.ledger.knows and other.ledger.knows
+        return known and self.protected == other.protected
 
     def _written_or_new(self, marks: Marks, used: Used) -> Used:
         """Marked blocks in use, and those in use whose content was never sent.
@@ -130,9 +148,9 @@ class Passes:
 
     def tick(self) -> None:
         """Tell the progress; leave when asked to. About once a second."""
-        self._talk.progress(
-            self._phase, self.number, min(self.sender.done, self._total), self._total
-        )
+        done = min(self.sender.done, self._total)
+        self._talk.progress(self._phase, self.number, done, self._total)
+        self.shown(self.number, done, self._total)
 
     def unexplained(self, used: Used) -> int:
         """How many blocks had changed without being seen; only a deep run knows."""
@@ -141,10 +159,11 @@ class Passes:
         runs = unexplained(self.sender.differing, self.ledger.held, used, self.ledger.pending())
         return sum(total(one) for one in runs)
 
-    def send_rest(self, buffer: FrozenBuffer, used: Used) -> None:
+    def send_rest(self, content: Content, used: Used) -> None:
         """After the thaw: what was read while frozen, and which blocks nothing uses."""
-        frozen = [buffer.held(disk) for disk in range(len(self.disks))]
-        self._send("sending", buffer.batches(), frozen)
+        self.unread = None
+        frozen = [content.held(disk) for disk in range(len(self.disks))]
+        self._send("sending", content.batches(), frozen)
         # In use by now, but not written since: space that was only reserved. Its content is
         # invisible in the frozen filesystem, so it can be read late.
         late = [

@@ -1,8 +1,9 @@
 """Where an agent keeps what lasts until the next boot: ``/run/notfall-agent/KEY``.
 
 KEY stands for the directory of its configuration, so that several agents on one machine share
-nothing. ``/run`` is in memory: nothing here is ever written to a frozen filesystem, and nothing
-is left after a reboot.
+nothing. One agent that replicates to two servers has a place for each, and shares only what belongs
+to the frozen moment (``frozen``, ``applications``), in the first one's place. ``/run`` is in
+memory: nothing here is ever written to a frozen filesystem, and nothing is left after a reboot.
 
     KEY/frozen    mount points that a killed agent may have left frozen (freeze/linux.py)
     KEY/applications  what commands hold still (applications/leftovers.py)
@@ -21,7 +22,7 @@ import os
 import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, Optional
 
 ROOT = Path("/run/notfall-agent")
 KEPT = Path("/var/lib/notfall-agent")
@@ -46,15 +47,18 @@ def take_lock(path: Path, wait: bool = False) -> int:
     return handle
 
 
-class Place:
-    """The place of the agent with this configuration."""
+def _key(configuration: Path) -> str:
+    return hashlib.blake2b(os.fsencode(configuration.resolve()), digest_size=8).hexdigest()
 
-    def __init__(self, configuration: Path) -> None:
-        self.configuration = configuration.resolve()
-        name = os.fsencode(self.configuration)
-        self.key = hashlib.blake2b(name, digest_size=8).hexdigest()
+
+class Place:
+    """The place of the agent with this configuration, which is part of that of ``machine``."""
+
+    def __init__(self, configuration: Path, machine: Optional[Path] = None) -> None:
+        self.key = _key(configuration)
         self.directory = ROOT / self.key
-        self.note = self.directory / "frozen"
+        self.common = ROOT / _key(machine or configuration)
+        self.note = self.common / "frozen"
         self.state = self.directory / "state"
         self.lock = self.directory / "lock"
         self.filesystem = ROOT / "bpf"

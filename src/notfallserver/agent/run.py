@@ -22,13 +22,13 @@ from notfallserver.agent.disks.direct import DirectDisk
 from notfallserver.agent.disks.fitness import check_fitness
 from notfallserver.agent.disks.linux import machine_facts
 from notfallserver.agent.disks.mounts import current_mounts
-from notfallserver.agent.disks.runs import total
 from notfallserver.agent.line import Line
-from notfallserver.agent.moment import FrozenBuffer
+from notfallserver.agent.meeting import Meeting
+from notfallserver.agent.moment import Used
 from notfallserver.agent.outcome import Outcome, seal_body
 from notfallserver.agent.pace import Pace
 from notfallserver.agent.packing import Packing
-from notfallserver.agent.passes import Passes, Used
+from notfallserver.agent.passes import Passes
 from notfallserver.agent.place import Place, boot_id
 from notfallserver.agent.send import Sender
 from notfallserver.agent.standstill import Standstill
@@ -45,7 +45,8 @@ rather be the limit than the line."""
 
 
 class Replication:
-    """One run. ``connect`` makes a line of its own for each thread."""
+    """One run. ``connect`` makes a line of its own for each thread; at the ``meeting`` it may come
+    together with a run for another server."""
 
     def __init__(
         self,
@@ -55,6 +56,7 @@ class Replication:
         ledger: Ledger,
         connect: Callable[[Optional[Throttle]], Line],
         stop: Stop,
+        meeting: Meeting,
         deep: bool = False,
     ) -> None:
         self._settings = settings
@@ -63,6 +65,7 @@ class Replication:
         self._ledger = ledger
         self._connect = connect
         self._stop = stop
+        self._meeting = meeting
         self._deep = deep
         self._cleanup = ExitStack()
         self._pace = Pace()
@@ -129,14 +132,12 @@ class Replication:
         tracked = bool(self._ledger.knows and begun.base and self._ledger.since == begun.base)
         deep = self._deep and tracked  # where nothing is known, nothing can be compared
         passes = Passes(self._settings, self._protected, disks, self._ledger, sender, self._talk)
+        companion = self._cleanup.enter_context(self._meeting.join(passes))
         passes.run(tracked, deep)
-        buffer = FrozenBuffer(crew, disks, self._settings.frozen_mib << 20)
-        self._cleanup.callback(buffer.close)
-        standstill = Standstill(self._settings, self._place, passes, self._stop)
-        still = self._cleanup.enter_context(standstill).reach(buffer)
+        still = Standstill(self._settings, self._place, companion, crew, self._stop).reach()
         unseen = passes.unexplained(still.used)
-        passes.send_rest(buffer, still.used)
-        frozen_blocks = sum(total(buffer.held(disk)) for disk in range(len(disks)))
+        passes.send_rest(still.content, still.used)
+        frozen_blocks = still.content.blocks
         outcome = Outcome(
             "",
             not tracked,

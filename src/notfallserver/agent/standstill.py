@@ -3,6 +3,9 @@
 Applications and then all filesystems are made to stand still, what may have changed since the last
 hot pass is read into memory, and they are let go. What is too much, or was thawed too early, is
 read hot once more and tried again. Between the first freeze and the last thaw no server is asked.
+
+Two runs that meet (``meeting.py``) have one such moment: each takes from its own ledger what it
+must read, all of that is read once, and both send it.
 """
 
 from __future__ import annotations
@@ -10,22 +13,20 @@ from __future__ import annotations
 import re
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import List, Tuple
+from typing import Iterable, Tuple
 
-from notfallserver.agent.applications.application import Applied
 from notfallserver.agent.applications.hold import Applications
 from notfallserver.agent.applications.plan import plan_applications
-from notfallserver.agent.changes.base import Marks
 from notfallserver.agent.config import Settings
+from notfallserver.agent.crew import Crew
 from notfallserver.agent.disks.runs import merged, total
 from notfallserver.agent.disks.used import Census, FreeSpace, used_runs
-from notfallserver.agent.freeze.linux import Freezer, Held
+from notfallserver.agent.freeze.linux import ALONE, Freezer, Held
 from notfallserver.agent.gentle import hurry
-from notfallserver.agent.moment import FrozenBuffer, TooMuch, all_batches
-from notfallserver.agent.passes import Passes, Used
+from notfallserver.agent.meeting import Companion
+from notfallserver.agent.moment import FrozenBuffer, Still, TooMuch, Used, all_batches
 from notfallserver.agent.place import Place
 from notfallserver.agent.stop import Stop
 from notfallserver.wire.errors import NotfallError
@@ -42,35 +43,55 @@ def free_memory() -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-@dataclass(frozen=True)
-class Still:
-    """What stood still: when, what was in use then, and what that means for applications."""
-
-    held: Held
-    used: Used
-    applied: Tuple[Applied, ...]
-
-
 class Standstill:
-    """Of one run. Use it as a context manager: leaving it lets everything go."""
+    """Of one run, and of one that it leads; ``crew`` reads."""
 
-    def __init__(self, settings: Settings, place: Place, passes: Passes, stop: Stop) -> None:
+    def __init__(
+        self, settings: Settings, place: Place, companion: Companion, crew: Crew, stop: Stop
+    ) -> None:
         self._settings = settings
         self._place = place
-        self._passes = passes
-        self._ledger = passes.ledger
+        self._companion = companion
+        self._passes = companion.passes
+        self._ledger = companion.passes.ledger
+        self._crew = crew
         self._stop = stop
-        self._cleanup = ExitStack()
 
-    def __enter__(self) -> Standstill:
-        return self
+    def reach(self) -> Still:
+        """Stand still alone or together; raises when that can't be had."""
+        still = self._companion.meet()
+        if still is None:
+            try:
+                still = self._lead()
+                self._companion.share(still)
+            finally:
+                self._companion.part()
+        why = self._ledger.changes.broken()
+        if why:
+            raise NotfallError(
+                "tracker-gap", f"Writes were missed: {why}.", "Run it again.", retry=True
+            )
+        return still
 
-    def __exit__(self, *_: object) -> None:
-        self._cleanup.close()
+    def _lead(self) -> Still:
+        settings = self._settings.applications
+        planned = plan_applications(settings, self._passes.groups()[1])
+        with ExitStack() as cleanup:
+            applications = Applications(planned, settings.limit_seconds, self._place.common)
+            cleanup.callback(applications.close)
+            buffer = FrozenBuffer(self._crew, self._passes.disks, self._settings.frozen_mib << 20)
+            cleanup.callback(buffer.close)
+            self._prepare(applications)
+            return self._try(buffer, applications)
 
-    def reach(self, buffer: FrozenBuffer) -> Still:
-        """Afterwards ``buffer`` holds what was read."""
-        applications = self._prepare_applications()
+    def _prepare(self, applications: Applications) -> None:
+        """Start what holds applications; what was written since the last pass is read hot."""
+        wrote = applications.prepare(self._passes.tick)
+        late = wrote or self._companion.waited or self._passes.unread is not None
+        if late and self._ledger.knows:
+            self._companion.catch_up()
+
+    def _try(self, buffer: FrozenBuffer, applications: Applications) -> Still:
         for attempt in range(TRIES):
             buffer.clear()
             if attempt == TRIES_HOLDING:
@@ -78,22 +99,16 @@ class Standstill:
             if attempt:
                 buffer.resize(self._larger_buffer(attempt))
             self._passes.enter("frozen")
-            marks: List[Marks] = []
             try:
-                held, free = self._hold(buffer, marks, applications)
+                held, free = self._hold(buffer, applications)
             except (TooMuch, NotfallError) as error:
                 if isinstance(error, NotfallError) and error.code != "freeze-lost":
                     raise
-                if marks:  # taken, so they must be read again before the next try
-                    self._passes.read_again(marks[0])
+                if self._passes.unread is not None:
+                    self._companion.catch_up()
                 continue
-            why = self._ledger.changes.broken()
-            if why:
-                raise NotfallError(
-                    "tracker-gap", f"Writes were missed: {why}.", "Run it again.", retry=True
-                )
             used = used_runs(self._passes.protected, free)
-            return Still(held, used, applications.applied(held.still_at))
+            return Still(held, used, buffer.content(), applications.applied(held.still_at))
         raise NotfallError(
             "not-consistent",
             "The disks are written faster than they can be read in a frozen moment"
@@ -110,22 +125,11 @@ class Standstill:
     def _why(self) -> str:
         return str(getattr(self._ledger.changes, "why", ""))
 
-    def _prepare_applications(self) -> Applications:
-        """Start what holds applications; what they then write is read in another hot pass."""
-        settings = self._settings.applications
-        planned = plan_applications(settings, self._passes.groups()[1])
-        applications = Applications(planned, settings.limit_seconds, self._place.directory)
-        self._cleanup.callback(applications.close)
-        if applications.prepare(self._passes.tick) and self._ledger.knows:
-            self._passes.catch_up()
-        return applications
-
-    def _hold(
-        self, buffer: FrozenBuffer, taken: List[Marks], applications: Applications
-    ) -> Tuple[Held, FreeSpace]:
-        mounts, groups = self._passes.groups()
+    def _hold(self, buffer: FrozenBuffer, applications: Applications) -> Tuple[Held, FreeSpace]:
         limit = self._settings.freeze_seconds
         with ExitStack() as cleanup:
+            cleanup.enter_context(ALONE)  # also because priorities are changed and put back
+            mounts, groups = self._passes.groups()
             census = Census(self._passes.disks, mounts)
             cleanup.callback(census.close)
             cleanup.enter_context(hurry())
@@ -133,23 +137,19 @@ class Standstill:
             if not self._ledger.knows:
                 self._rehearse(buffer, limit)
             freezer.write_out()
-            self._ledger.changes.settle()
+            everybody = cleanup.enter_context(self._companion.together())
+            for one in everybody:
+                one.ledger.changes.settle()
             with applications.hold(), freezer.hold() as held:
                 if self._ledger.knows:
-                    taken.append(self._ledger.take())
+                    wanted = _all([one.must_read() for one in everybody])
                     free = census.free_space()
-                    buffer.read(self._must_read(taken[0]))
+                    buffer.read(wanted)
                 else:
                     free = census.free_space()
                     used = used_runs(self._passes.protected, free)
                     buffer.compare(used, self._passes.sender, limit * 0.8)
         return held, free
-
-    def _must_read(self, marks: Marks) -> Used:
-        return [
-            merged([*written, *disk.boot_areas()])
-            for written, disk in zip(marks, self._passes.protected)
-        ]
 
     def _rehearse(self, buffer: FrozenBuffer, limit: float) -> None:
         """Measure how fast comparing is; refuse before the freeze if it would take too long."""
@@ -168,3 +168,8 @@ class Standstill:
         seconds = time.monotonic() - began
         if blocks and seconds / blocks * sum(total(runs) for runs in used) > limit * 0.7:
             raise TooMuch
+
+
+def _all(wanted: Iterable[Used]) -> Used:
+    """The blocks that anybody wants, of each disk."""
+    return [merged([run for runs in each for run in runs]) for each in zip(*wanted)]

@@ -1,11 +1,13 @@
 """Leaving at once when asked to (SIGTERM, SIGINT), except while filesystems are frozen.
 
 Outside of a critical section the signal raises :class:`Stopped` in the main thread wherever it is;
-inside it only :meth:`Stop.asked` becomes true, and leaving the section raises.
+inside it only :meth:`Stop.asked` becomes true, and leaving the section raises, in the thread that
+was in it and in the main thread. Other threads leave when they ask.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from contextlib import contextmanager
@@ -22,9 +24,11 @@ class Stop:
     def __init__(self) -> None:
         self._event = threading.Event()
         self._critical = 0
+        self._listens = False
 
     def listen(self) -> None:
         """Take over the signals; only in the main thread."""
+        self._listens = True
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 
@@ -48,10 +52,13 @@ class Stop:
 
     @contextmanager
     def critical(self) -> Iterator[None]:
+        """Within the block nobody is interrupted. One thread at a time."""
         self._critical += 1
         try:
             yield
         finally:
             self._critical -= 1
-        if not self._critical:
+        if not self._critical and self.asked:
+            if self._listens and threading.current_thread() is not threading.main_thread():
+                os.kill(os.getpid(), signal.SIGTERM)  # it was spared
             self.check()

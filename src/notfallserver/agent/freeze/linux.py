@@ -3,7 +3,7 @@
 Inner mounts first, thawed in reverse. Everything is opened and started before; between the first
 freeze and the last thaw nothing is opened, logged, imported or started, because each of these
 may write to a frozen filesystem and wait for ever. A note (in memory, see ``place.py``) tells a
-later start what a killed agent may have left frozen.
+later start what a killed agent may have left frozen. Only one freeze at a time in this process.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from notfallserver.wire.errors import NotfallError
 
 QUIET = ("vfat", "msdos")
 """Can't be frozen, but change so seldom that written out they count as still."""
+ALONE = threading.RLock()
+"""Held from before a freeze until after it: runs for two servers never freeze at the same time."""
 _CANNOT = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.ENOSYS)
 
 
@@ -76,10 +79,14 @@ class Freezer:
             self._cleanup = cleanup.pop_all()
 
     def __enter__(self) -> Freezer:
+        ALONE.acquire()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._cleanup.close()
+        try:
+            self._cleanup.close()
+        finally:
+            ALONE.release()
 
     @property
     def watchdog_pid(self) -> int:

@@ -1,0 +1,249 @@
+"""What the agent does for one server: polls it, replicates on order, keeps what it knows.
+
+The poll is the heartbeat; it goes on (marked busy) in a thread of its own while a replication
+runs. An unreachable server is tried again for ever, at most a minute apart.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional, Tuple
+
+from notfallserver import VERSION
+from notfallserver.agent import config
+from notfallserver.agent.changes.ledger import Ledger, open_ledger
+from notfallserver.agent.disks.linux import machine_facts, protected_disks
+from notfallserver.agent.line import Line
+from notfallserver.agent.meeting import Meeting
+from notfallserver.agent.outcome import Outcome
+from notfallserver.agent.place import boot_id, take_lock
+from notfallserver.agent.run import Replication
+from notfallserver.agent.seed import SeedDesk, check_place, seed_lines
+from notfallserver.agent.servers import Server
+from notfallserver.agent.stop import Stop
+from notfallserver.wire.client import Client, Throttle
+from notfallserver.wire.errors import NotfallError
+
+POLL_TIMEOUT = 30.0
+HEARTBEAT = 1.0
+"""Between two polls while busy, in seconds; the server holds each for 5 s besides."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+
+
+class _Named(logging.LoggerAdapter):  # type: ignore[type-arg]
+    """Says which server a line is about."""
+
+    def process(self, msg: Any, kwargs: Any) -> Tuple[Any, Any]:
+        return f"{self.extra['server']}: {msg}", kwargs  # type: ignore[index]
+
+
+class Duty:
+    """One per server. Runs of all of them come together at the ``meeting``.
+
+    Its own thread works with it, except for :meth:`leave_off`.
+    """
+
+    def __init__(self, server: Server, stop: Stop, meeting: Meeting) -> None:
+        self._server = server
+        self._machine = server.machine
+        self._place = server.place
+        self._stop = stop
+        self._meeting = meeting
+        self._settings = server.settings()
+        self._log = _Named(logging.getLogger("notfall-agent"), {"server": server.name})
+        self._working = threading.Lock()
+        """Held while the ledger is worked with."""
+        self._ledger: Optional[Ledger] = None
+        self._untold: Optional[NotfallError] = None  # a failure that no run could report
+
+    # -- serving ---------------------------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Work until asked to leave."""
+        self.watch_early()
+        client = config.connect(self._server.directory, self._settings)
+        pause = _FIRST_PAUSE
+        first = True
+        while True:
+            self._stop.check()
+            try:
+                answer = client.call(
+                    "POST", "/agent/v1/poll", self.poll_body(first, False), POLL_TIMEOUT
+                )
+                first, pause, self._untold = False, _FIRST_PAUSE, None
+            except NotfallError as error:
+                self._log.warning("poll: %s", error)
+                self._stop.wait(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+                continue
+            if answer.get("order") == "replicate" and self._role() == "primary":
+                self._replicate_beating(answer.get("deep") is True)
+            elif answer.get("order") != "none":
+                self._stop.wait(_FIRST_PAUSE)
+
+    def watch_early(self) -> None:
+        """Start the tracker at once; a trouble with disks is told again by the replication."""
+        if self._role() == "stand-in":
+            return
+        try:
+            with self._working:
+                self.ledger()
+        except NotfallError as error:
+            self._log.warning("%s", error)
+
+    def _role(self) -> str:
+        return config.role(self._machine)
+
+    def poll_body(self, facts: bool, busy: bool) -> Dict[str, Any]:
+        """What is told with a poll; ``facts``: with those of the machine."""
+        body: Dict[str, Any] = {
+            "boot_id": boot_id(),
+            "role": self._role(),
+            "recovery": config.recovery(self._machine),
+            "agent": VERSION,
+            "busy": busy,
+        }
+        if self._untold is not None:
+            body["failed"] = self._untold.to_json()
+        if facts:
+            try:
+                body["machine"] = machine_facts(protected_disks(self._settings.disks)).to_json()
+            except NotfallError as error:
+                self._log.warning("%s", error)
+        return body
+
+    def _replicate_beating(self, deep: bool) -> None:
+        over = threading.Event()
+        self._start_heart(over)
+        try:
+            outcome = self.replicate(deep)
+            self._log.info("version %s: %s", outcome.version, outcome)
+            for one in outcome.applications:
+                if one.error:
+                    self._log.warning("%s did not stand still: %s", one.name, one.error)
+            if outcome.unexplained:
+                self._log.error("%d blocks had changed without being seen", outcome.unexplained)
+        except NotfallError as error:
+            self._log.error("replication failed: %s [%s]", error, error.code)
+        except (OSError, RuntimeError, ValueError, MemoryError) as error:
+            self._log.exception("replication failed")
+            self._untold = _failed(error)
+        finally:
+            over.set()
+
+    def _start_heart(self, over: threading.Event) -> None:
+        threading.Thread(target=self._beat, args=(over,), daemon=True).start()
+
+    def _beat(self, over: threading.Event) -> None:
+        """Keep polling while busy; orders given meanwhile are given again later."""
+        client = self._client(None)
+        while not over.wait(HEARTBEAT):
+            try:
+                client.call("POST", "/agent/v1/poll", self.poll_body(False, True), POLL_TIMEOUT)
+            except NotfallError:
+                pass  # the replication itself says when the server is away for long
+        client.close()
+
+    # -- replicating -----------------------------------------------------------------------------
+
+    def _client(self, throttle: Optional[Throttle]) -> Client:
+        return config.connect(self._server.directory, self._settings, throttle)
+
+    def replicate(self, deep: bool = False) -> Outcome:
+        """One run now; a deep one reads all, whatever is known."""
+
+        def connect(throttle: Optional[Throttle]) -> Line:
+            return Line(self._client(throttle), self._stop)
+
+        return self._replicate(connect, deep)
+
+    def seed(self, to: Path) -> Tuple[Outcome, Path]:
+        """A first copy into a new directory below ``to``; the outcome, and that directory."""
+        try:
+            os.close(take_lock(self._place.lock))
+        except OSError:
+            raise NotfallError(
+                "agent-running",
+                "The agent's service is running, and only one of both can know what is written.",
+                "Stop it (systemctl stop notfall-agent), make the seed, and start it again.",
+            ) from None
+        check_place(to, protected_disks(self._settings.disks))
+        line = Line(self._client(None), self._stop)
+        over = threading.Event()
+        self._start_heart(over)
+        desk: Optional[SeedDesk] = None
+        try:
+            desk = SeedDesk(to, self._settings.primary, line)
+            return self._replicate(seed_lines(desk)), desk.writer.directory
+        finally:
+            over.set()
+            if desk is not None:
+                desk.writer.close()
+            line.close()
+
+    def _replicate(
+        self, connect: Callable[[Optional[Throttle]], Line], deep: bool = False
+    ) -> Outcome:
+        replication: Optional[Replication] = None
+        try:
+            with self._working:
+                replication = Replication(
+                    self._settings,
+                    self._place,
+                    protected_disks(self._settings.disks),
+                    self.ledger(),
+                    connect,
+                    self._stop,
+                    self._meeting,
+                    deep,
+                )
+                return replication.run()
+        except (NotfallError, OSError) as error:
+            failed = error if isinstance(error, NotfallError) else _failed(error)
+            if replication is None or not replication.begun:
+                self._untold = failed
+            raise failed from error
+
+    def ledger(self) -> Ledger:
+        """What is known; nothing any more if disks or partitions changed or writes were missed."""
+        disks = protected_disks(self._settings.disks)
+        if self._ledger is not None and not self._ledger.fits(disks):
+            self._log.warning(
+                "disks or partitions changed, or writes were missed: reading all again"
+            )
+            self._ledger.close()
+            self._ledger = None
+        if self._ledger is None:
+            self._ledger = open_ledger(disks, self._place, self._settings.primary)
+            if not self._ledger.knows:
+                self._log.warning("no write tracker here: each replication reads everything")
+        return self._ledger
+
+    def leave_off(self, keep: bool, down: bool, seconds: float) -> None:
+        """Let go of what is known; ``keep``: write down before what would be lost.
+
+        Any thread may do so. A run that does not end within so many seconds keeps it: what is not
+        pinned is then lost, and nothing wrong is written down. No run may follow.
+        """
+        if not self._working.acquire(timeout=seconds):
+            self._log.warning("a replication did not end in time")
+            return
+        ledger, self._ledger = self._ledger, None
+        if ledger is not None:
+            if keep and (down or not ledger.pinned):
+                ledger.keep(self._place, self._settings.primary, down)
+            ledger.close()
+        if not keep:
+            self._working.release()
+
+
+def _failed(error: Exception) -> NotfallError:
+    return NotfallError(
+        "agent-failed",
+        f"The agent could not go on ({error}).",
+        "See its log on the primary: journalctl -u notfall-agent",
+        retry=True,
+    )
