@@ -188,6 +188,12 @@ class Duty:
         self, connect: Callable[[Optional[Throttle]], Line], deep: bool = False
     ) -> Outcome:
         replication: Optional[Replication] = None
+        if self._role() == "stand-in":
+            raise NotfallError(
+                "is-stand-in",
+                "This machine is a stand-in: its emergency server saves it by itself.",
+                "Bring the primary back; then it is replicated again.",
+            )
         try:
             with self._working:
                 replication = Replication(

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from notfallserver.server.cycle.conductor import Conductor
+from notfallserver.server.cycle.elsewhere import note_caller, refuse_elsewhere
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.normal.deep import judge_deep, read_deep
 from notfallserver.server.cycle.normal.limits import LIMITS, read_limits
@@ -39,10 +40,13 @@ class AgentDoor:
         if role not in ROLES:
             raise NotfallError("bad-poll", "The agent tells no role.", "Update the agent.")
         machine = read_machine(body["machine"]) if body.get("machine") else None
+        boot_id = str(body.get("boot_id", ""))[:64]
+        before = self._means.catalogue.primaries.find(primary)
+        note_caller(self._means.catalogue, before, role, boot_id)
         # The stand-in shows virtual hardware: it must not replace what is known of the original.
         self._means.catalogue.primaries.saw_agent(
             primary,
-            str(body.get("boot_id", ""))[:64],
+            boot_id,
             role,
             str(body.get("agent", ""))[:40],
             machine if role == "primary" else None,
@@ -83,6 +87,7 @@ class AgentDoor:
         return True
 
     def begin(self, primary: str, body: dict[str, Any]) -> dict[str, Any]:
+        refuse_elsewhere(self._means.catalogue.primaries.find(primary))
         begun = self._conductor.begin_run(primary, body)
         line = read_line(self._means.catalogue.primaries.find(primary).notes.get(LINE))
         known = {"line_rate": line.rate} if line else {}

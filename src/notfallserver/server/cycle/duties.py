@@ -7,6 +7,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 
+from notfallserver.server.cycle.elsewhere import works_elsewhere
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.moves import Move
 from notfallserver.server.cycle.normal.deep import deep_due
@@ -82,6 +83,8 @@ class Duties:
 
     def _heard(self, row: Primary) -> bool:
         """Heard lately; after a start of the server every agent gets its time to call."""
+        if works_elsewhere(row):
+            return False
         now = _now()
         limit = timedelta(seconds=self._means.settings.heartbeat_timeout_s)
         last = max(row.last_seen, self._began) if row.last_seen else self._began

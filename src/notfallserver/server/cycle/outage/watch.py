@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
+from notfallserver.server.cycle.elsewhere import works_elsewhere
 from notfallserver.server.cycle.outage.examine import examine
 from notfallserver.server.cycle.outage.guard import Verdict
 from notfallserver.server.pool.store import Pool
@@ -14,9 +15,11 @@ from notfallserver.server.settings import Settings
 def examine_primary(settings: Settings, pool: Pool, primaries: Primaries, row: Primary) -> Verdict:
     """Is this primary dead, and would this server know? Takes one to two seconds."""
     machine = row.machine or pool.primary(row.uuid).need_newest().manifest.machine
-    # A stand-in's agent carries the same name; it says nothing about the original.
+    # Our stand-in's agent carries the same name, and says nothing about the original. Another
+    # server's is a live copy, which forbids a second one as the original does.
     age = None
-    if row.last_seen is not None and row.agent_role != "stand-in":
+    ours = row.agent_role == "stand-in" and not works_elsewhere(row)
+    if row.last_seen is not None and not ours:
         age = (datetime.now(timezone.utc) - row.last_seen).total_seconds()
     others = [
         address
