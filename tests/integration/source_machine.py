@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import struct
 import subprocess
@@ -103,6 +104,36 @@ class Records:
             struct.unpack_from(">Q", content, at)[0]
             for at in range(0, len(content) - len(content) % 5008, 5008)
         ]
+
+
+class Scatter:
+    """A writer of single pages at random places of a file, past the cache and through it."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._path = machine.main / "scatter"
+        with self._path.open("wb") as stream:
+            for _ in range(24):
+                stream.write(os.urandom(MIB))
+            os.fsync(stream.fileno())
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._write)
+
+    def _write(self) -> None:
+        places = random.Random(3)
+        with self._path.open("r+b", 0) as stream:
+            while not self._over.wait(0.002):
+                stream.seek(places.randrange(24 * MIB // 4096) * 4096)
+                stream.write(os.urandom(4096))
+                if places.random() < 0.2:
+                    os.fdatasync(stream.fileno())
+
+    def __enter__(self) -> Scatter:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
 
 
 def check_version(receiver: Receiver, machine: Machine, files: dict[str, bytes]) -> list[int]:

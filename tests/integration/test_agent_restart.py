@@ -8,7 +8,6 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -20,6 +19,7 @@ from source_machine import (
     MIB,
     Machine,
     Records,
+    Scatter,
     check_equal,
     check_version,
     copy_while_frozen,
@@ -80,36 +80,6 @@ INSTANTS = [
 """Where the second run is killed: module, class, function, before or after its n-th call."""
 SEALED = INSTANTS.index(("changes.keeping", "", "write_state", "before", 3))
 """From here on the server has sealed; at this one the agent does not know yet."""
-
-
-class Scatter:
-    """A writer of single pages at random places of a file, past the cache and through it."""
-
-    def __init__(self, machine: Machine) -> None:
-        self._path = machine.main / "scatter"
-        with self._path.open("wb") as stream:
-            for _ in range(24):
-                stream.write(os.urandom(MIB))
-            os.fsync(stream.fileno())
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._write)
-
-    def _write(self) -> None:
-        places = random.Random(3)
-        with self._path.open("r+b", 0) as stream:
-            while not self._over.wait(0.002):
-                stream.seek(places.randrange(24 * MIB // 4096) * 4096)
-                stream.write(os.urandom(4096))
-                if places.random() < 0.2:
-                    os.fdatasync(stream.fileno())
-
-    def __enter__(self) -> Scatter:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
 
 
 def replicate(receiver: Receiver, configuration: Path | None = None) -> Outcome:

@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
+import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from agent_receiver import Receiver
+from agent_receiver import Receiver, command, packed_agent
 from source_machine import (
     MIB,
     Machine,
     Records,
+    Scatter,
     check_equal,
     check_version,
     copy_while_frozen,
 )
-from two_servers import WAITING, Door, Hanging, Two, second_receiver
+from two_servers import WAITING, Door, Hanging, Two, another_receiver
 
 from notfallserver.agent import line, meeting
+from notfallserver.agent.changes.keeping import remove_traces
+from notfallserver.agent.freeze.linux import thaw_leftovers
 from notfallserver.agent.moment import FrozenBuffer
+from notfallserver.agent.place import Place
+from notfallserver.agent.servers import known_servers
 from notfallserver.wire.blocks import Run
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -34,7 +52,7 @@ def two(
     # On a machine with much else to do the one may be some seconds behind the other.
     monkeypatch.setattr(meeting, "LEAST_WAIT_S", 60.0)
     with ExitStack() as cleanup:
-        two = Two(receiver, second_receiver(tmp_path, cleanup), machine.disks)
+        two = Two(receiver, another_receiver(tmp_path / "second", cleanup), machine.disks)
         cleanup.callback(two.close)
         yield two
 
@@ -162,3 +180,238 @@ def test_a_server_that_hangs_does_not_hold_the_other(
         assert not later.read_all, moment
         assert later.bytes_sent < 4 * MIB, moment
         check_equal(gone, copies)
+
+
+BOTH = """
+import itertools, os, signal, sys, threading
+from importlib import import_module
+from pathlib import Path
+from notfallserver.agent import meeting
+from notfallserver.agent.service import Service
+from notfallserver.agent.stop import Stop
+meeting.LEAST_WAIT_S = 60.0
+configuration, module, owner, name, when, count = sys.argv[1:]
+if module:
+    held = import_module(f"notfallserver.agent.{module}")
+    held = getattr(held, owner) if owner else held
+    original = getattr(held, name)
+    calls = itertools.count(1)
+    def killing(*arguments, **named):
+        fatal = next(calls) == int(count)
+        if fatal and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*arguments, **named)
+        if fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    setattr(held, name, killing)
+service = Service(Path(configuration), Stop())
+runs = [threading.Thread(target=one.replicate) for one in (service.first, *service.others)]
+for one in runs:
+    one.start()
+for one in runs:
+    one.join()
+"""
+"""Both runs at once; the process is killed before or after the n-th call of a function."""
+
+INSTANTS = [
+    ("moment", "FrozenBuffer", "read", "after", 1),
+    ("meeting", "Companion", "share", "after", 1),
+    ("changes.keeping", "", "write_state", "after", 3),
+]
+
+
+def test_an_agent_killed_with_two_runs_under_way_forgets_no_write_of_either(
+    machine: Machine, two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = copy_while_frozen(machine, monkeypatch)
+    both = [sys.executable, "-c", BOTH, str(two.config)]
+    with ExitStack() as load:
+        load.enter_context(Records(machine))
+        load.enter_context(Scatter(machine))
+        two.together()
+        two.service.close()
+        began = time.monotonic()
+        subprocess.run([*both, "", "", "", "", "0"], check=True, timeout=60)
+        usual = time.monotonic() - began
+        read_all = 0
+        for instant in [*INSTANTS, None]:
+            given = [str(one) for one in instant] if instant else ["", "", "", "", "0"]
+            with subprocess.Popen([*both, *given], stderr=subprocess.DEVNULL) as agent:
+                if instant is None:
+                    time.sleep(random.uniform(0.2, 1) * usual)
+                    agent.kill()
+                code = agent.wait(60)
+            assert instant is None or code == -signal.SIGKILL, instant
+            thaw_leftovers(Place(two.config).note)
+            two.restart()
+            outcomes = two.together()
+            assert len({one.frozen_at for one in outcomes}) == 1
+            read_all += sum(one.read_all for one in outcomes)
+            for receiver in two.receivers:
+                check_equal(receiver, copies)
+            two.service.close()
+        assert read_all <= 2  # what was known was not lost either
+
+
+def test_the_service_serves_both_and_one_that_hangs_keeps_nobody_waiting(
+    two: Two, tmp_path: Path
+) -> None:
+    """Neither the other server's orders and heartbeat, nor the agent's leaving."""
+    first, second = two.receivers
+    hanging = Hanging(two.doors[1], "poll")
+    program = packed_agent(tmp_path / "agent.pyz")
+    service = subprocess.Popen(
+        [sys.executable, program, "run", "--config", two.config], stderr=subprocess.DEVNULL
+    )
+    try:
+        assert hanging.hangs.wait(60)
+        for count in (1, 2):
+            first.orders.append("replicate")
+            until(lambda count=count: len(first.seals) == count)  # type: ignore[misc]
+        hanging.end()
+        two.doors[1].open()
+        second.orders.append("replicate")
+        until(lambda: len(second.seals) == 1)
+        assert first.seals[-1]["frozen_at"] < second.seals[-1]["frozen_at"]
+        again = Hanging(two.doors[1], "poll")
+        assert again.hangs.wait(60)
+    finally:
+        service.terminate()
+        code = service.wait(30)
+    again.end()
+    assert code == 0
+    # What it knew outlived it, for each server.
+    two.doors[1].open()
+    assert [one.replicate().read_all for one in (two.service.first, *two.service.others)] == [
+        False,
+        False,
+    ]
+
+
+FROZEN_FOR_LONG = """
+import sys, time
+from pathlib import Path
+from notfallserver.agent.main import main
+from notfallserver.agent.moment import FrozenBuffer
+
+def read(*_):
+    Path(sys.argv[2]).touch()
+    while not Path(sys.argv[3]).exists():
+        time.sleep(0.01)
+
+FrozenBuffer.read = read
+main(["run", "--config", sys.argv[1]])
+"""
+
+
+def test_asked_to_leave_while_frozen_for_the_second_it_thaws_first(
+    machine: Machine, two: Two, tmp_path: Path
+) -> None:
+    """The signal reaches the main thread, which serves the first one; there nothing is frozen."""
+    told, go_on = tmp_path / "told", tmp_path / "go on"
+    two.receivers[1].orders.append("replicate")
+    line = [sys.executable, "-c", FROZEN_FOR_LONG, two.config, told, go_on]
+    service = subprocess.Popen([str(one) for one in line], stderr=subprocess.DEVNULL)
+    try:
+        until(told.exists)
+        service.terminate()
+        blocked = subprocess.Popen(["touch", machine.main / "probe"])
+        time.sleep(0.5)
+        assert blocked.poll() is None and service.poll() is None
+        go_on.touch()
+        assert blocked.wait(20) == 0
+        assert service.wait(20) == 0
+    finally:
+        go_on.touch()
+        service.kill()
+        service.wait()
+    assert not Place(two.config).note.exists()
+    assert not two.receivers[1].seals
+
+
+INSTALL = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from notfallserver.agent.install import Wish, install, remove
+from notfallserver.wire.errors import NotfallError
+program, target, *given = sys.argv[1:]
+target = Path(target)
+try:
+    if len(given) == 1:
+        remove(given[0], target / "etc")
+    else:
+        url, token, ca, *disks = given
+        wish = Wish(url, token, Path(ca), disks, False, target / "etc", target / "agent.pyz")
+        print(install(wish))
+except NotfallError as error:
+    sys.exit(error.code)
+"""
+
+
+def test_a_second_servers_line_adds_it_and_either_can_be_taken_away(
+    machine: Machine, receiver: Receiver, tmp_path: Path
+) -> None:
+    program = packed_agent(tmp_path / "agent.pyz")
+    target = tmp_path / "target"
+    etc = target / "etc"
+
+    def call(*given: object) -> str:
+        line = [sys.executable, "-c", INSTALL, program, target, *given]
+        done = subprocess.run(
+            [str(one) for one in line], capture_output=True, text=True, timeout=60, check=False
+        )
+        return (done.stdout + done.stderr).strip()
+
+    def enrol(one: Receiver, *disks: str, url: str = "") -> str:
+        one.token = "right"
+        return call(url or one.url, "right", one.config / "ca.pem", *disks)
+
+    def forget() -> None:
+        for one in known_servers(etc):
+            remove_traces(one.place)
+
+    def ask(*given: str) -> str:
+        return command(sys.executable, target / "agent.pyz", *given, "--config", etc)
+
+    with ExitStack() as cleanup:
+        second, third = (another_receiver(tmp_path / name, cleanup) for name in ("b", "c"))
+        cleanup.callback(forget)
+        assert enrol(receiver, machine.one) == receiver.uuid
+        assert call("127.0.0.1") == "last-server"
+        assert enrol(second) == second.uuid  # no disks named: the machine's are as they were
+        name = f"127.0.0.1-{second.url.split(':')[-1]}"
+        assert ask("servers").splitlines() == [
+            f"127.0.0.1  {receiver.url}",
+            f"{name}  {second.url}",
+        ]
+        own = etc / "servers" / name
+        assert {one.name for one in own.iterdir()} == {
+            "agent.json",
+            "ca.pem",
+            "cert.pem",
+            "key.pem",
+        }
+        assert all(one.stat().st_mode & 0o777 == 0o600 for one in own.iterdir())
+        assert enrol(third) == "too-many-servers"
+        assert third.token == "right"  # not spent
+        assert enrol(receiver) == receiver.uuid  # again: renewed, not added
+        renewed = second.url.replace("127.0.0.1", "localhost")  # it is known by its CA
+        assert enrol(second, url=renewed) == second.uuid
+        assert len(ask("servers").splitlines()) == 2
+        told = [json.loads(ask("replicate", "--server", one)) for one in ("127.0.0.1", name)]
+        for one, outcome in zip((receiver, second), told, strict=True):
+            newest = one.store.need_newest()
+            assert (newest.stamp, len(newest.manifest.disks)) == (outcome["version"], 1)
+
+        assert call("elsewhere") == "no-such-server"
+        assert call("127.0.0.1") == ""  # the first goes, the second takes its place
+        assert ask("servers") == f"127.0.0.1  {second.url}"
+        assert not own.exists()
+        assert json.loads(ask("replicate"))["version"] == second.store.need_newest().stamp
+        assert enrol(third) == third.uuid
+        third_name = f"127.0.0.1-{third.url.split(':')[-1]}"
+        assert call(third_name) == ""
+        assert ask("servers") == f"127.0.0.1  {second.url}"
+        assert call("127.0.0.1") == "last-server"

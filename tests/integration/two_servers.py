@@ -153,8 +153,8 @@ class Running:
         return result
 
 
-def second_receiver(root: Path, cleanup: ExitStack) -> Receiver:
-    (root / "second").mkdir()
-    receiver = Receiver(root / "second")
+def another_receiver(root: Path, cleanup: ExitStack) -> Receiver:
+    root.mkdir()
+    receiver = Receiver(root)
     cleanup.callback(receiver.close)
     return receiver

@@ -18,6 +18,10 @@ class Stopped(BaseException):
     """The agent was asked to leave. No error: nothing that catches errors may swallow it."""
 
 
+def _is_main() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
 class Stop:
     """One per process."""
 
@@ -25,6 +29,8 @@ class Stop:
         self._event = threading.Event()
         self._critical = 0
         self._listens = False
+        self._leaving = False
+        """The main thread knows."""
 
     def listen(self) -> None:
         """Take over the signals; only in the main thread."""
@@ -35,7 +41,7 @@ class Stop:
     def _on_signal(self, _number: int, _frame: object) -> None:
         self._event.set()
         if not self._critical:
-            raise Stopped
+            self.check()
 
     @property
     def asked(self) -> bool:
@@ -43,6 +49,7 @@ class Stop:
 
     def check(self) -> None:
         if self._event.is_set():
+            self._leaving |= _is_main()
             raise Stopped
 
     def wait(self, seconds: float) -> None:
@@ -59,6 +66,6 @@ class Stop:
         finally:
             self._critical -= 1
         if not self._critical and self.asked:
-            if self._listens and threading.current_thread() is not threading.main_thread():
-                os.kill(os.getpid(), signal.SIGTERM)  # it was spared
+            if self._listens and not self._leaving and not _is_main():
+                os.kill(os.getpid(), signal.SIGTERM)  # the main thread was spared
             self.check()
