@@ -213,6 +213,16 @@ def test_one_that_is_led_goes_alone_when_the_leader_falls_silent(stack: ExitStac
     assert freezes_for(leader) == [leader]
 
 
+def test_one_that_is_led_goes_alone_when_the_leader_is_slow(stack: ExitStack) -> None:
+    """Its line is thin: it gives signs, but does not come to the freeze."""
+    led, leader, clock = pair(stack)
+    for _ in range(7):
+        assert led.thread.is_alive()
+        clock.now += 9
+        leader.tick()
+    assert led.met() is None
+
+
 @pytest.mark.parametrize("how", ["silent", "slow"])
 def test_one_that_is_not_done_in_time_is_left_behind(stack: ExitStack, how: str) -> None:
     led, leader, clock = pair(stack)

@@ -4,7 +4,8 @@ Orders come independently, so usually there is one run. When there are two, the 
 to freeze waits a while for the other if that one will soon be ready, too. Whoever comes second
 leads: it freezes and reads for both, while the other waits and only tells its server so. Each run
 is a thread and talks to its own server; so neither waits for the other longer than
-:data:`PATIENCE_S` without a sign from it, except within a freeze, in which no server is asked.
+:data:`PATIENCE_S` without a sign from it, nor longer than :data:`LONGEST_WAIT_S` altogether, except
+within a freeze, in which no server is asked.
 
     UNDER_WAY --ready--> READY --the other is ready--> LED --the moment is over--> BEYOND
                            |                            |
@@ -107,6 +108,7 @@ class Companion:
         self._number = 0
         self._leader: Optional[Companion] = None
         self._led: Optional[Companion] = None
+        self._led_since = 0.0
         self._in_use = False  # the leader works with what is ours
         self._asked = False  # the leader waits until we have read once more
         self._still: Optional[Still] = None
@@ -150,6 +152,7 @@ class Companion:
             other = self._other()
             if other is not None and other.stage is Stage.READY:
                 other.stage, other._leader, self._led = Stage.LED, self, other
+                other._led_since = self._ready
                 self.stage = Stage.BEYOND
                 self._state.notify_all()
                 return None
@@ -180,7 +183,9 @@ class Companion:
         elif self.stage is Stage.LED:
             leader = self._leader
             if leader is not None and self._still is None:
-                if self._in_use or self._clock() - leader.sign < PATIENCE_S:
+                now = self._clock()
+                late = now - self._led_since > LONGEST_WAIT_S or now - leader.sign >= PATIENCE_S
+                if self._in_use or not late:
                     return False
                 self.part()
             self.stage = Stage.BEYOND
