@@ -14,7 +14,7 @@ from __future__ import annotations
 import mmap
 import threading
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Callable, Iterable, List, Optional, Sequence, Tuple
 
@@ -126,6 +126,15 @@ class Sender:
     def send_all(self, batches: Iterable[Batch], tick: Callable[[], None]) -> None:
         self.done = 0
         self._crew.each(batches, self._send, tick)
+
+    def give_back(self) -> None:
+        """The memory of the threads' buffers, until they are used again. Nothing may be under way.
+
+        Of two runs at once each has such buffers, and then one of them needs the frozen moment's.
+        """
+        for one in self._buffers:
+            with suppress(OSError):
+                one.madvise(mmap.MADV_REMOVE)
 
     def load(self, number: int, batch: Batch) -> memoryview:
         """The batch's contents, read into the thread's buffer unless they are there already."""

@@ -59,6 +59,8 @@ class Standstill:
 
     def reach(self) -> Still:
         """Stand still alone or together; raises when that can't be had."""
+        if self._ledger.knows:  # else they are used in the frozen moment, and must be there
+            self._passes.sender.give_back()
         still = self._companion.meet()
         if still is None:
             try:
