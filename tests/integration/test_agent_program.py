@@ -80,6 +80,8 @@ def test_a_stand_in_never_replicates(machine: Machine, receiver: Receiver, progr
     finally:
         service.terminate()
         assert service.wait(20) == 0
+    with start(program, receiver, "replicate") as by_hand:
+        assert by_hand.wait(60) == 1
     assert set(receiver.log) == {"poll"}
 
 

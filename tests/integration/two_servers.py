@@ -75,12 +75,11 @@ class Hanging:
 
 
 class Two:
-    """One agent, two receivers."""
+    """One agent, two receivers; the first one has the agent's settings."""
 
-    def __init__(self, first: Receiver, second: Receiver, disks: list[str]) -> None:
+    def __init__(self, first: Receiver, second: Receiver) -> None:
         self.receivers = (first, second)
         self.doors = (Door(first), Door(second))
-        first.settings(disks)
         own = first.config / "servers" / "second"
         own.mkdir(parents=True)
         for name in ("ca.pem", "cert.pem", "key.pem"):

@@ -65,7 +65,6 @@ class Standstill:
         if still is None:
             try:
                 still = self._lead()
-                self._companion.share(still)
             finally:
                 self._companion.part()
         why = self._ledger.changes.broken()
@@ -84,7 +83,9 @@ class Standstill:
             buffer = FrozenBuffer(self._crew, self._passes.disks, self._settings.frozen_mib << 20)
             cleanup.callback(buffer.close)
             self._prepare(applications)
-            return self._try(buffer, applications)
+            still = self._try(buffer, applications)
+            self._companion.share(still)  # before the keeper's end is waited for
+            return still
 
     def _prepare(self, applications: Applications) -> None:
         """Start what holds applications; what was written since the last pass is read hot."""
