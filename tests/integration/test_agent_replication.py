@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import NoReturn
 
 import pytest
 from agent_receiver import (
@@ -19,6 +18,7 @@ from source_machine import (
     check_equal,
     check_version,
     copy_while_frozen,
+    no_tracker,
 )
 
 from notfallserver.agent.changes import ledger
@@ -28,10 +28,6 @@ from notfallserver.agent.stop import Stop
 from notfallserver.wire.errors import NotfallError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-
-
-def no_tracker(_: object) -> NoReturn:
-    raise OSError("a kernel without tracker")
 
 
 def test_versions_under_load_are_whole_and_equal_to_the_frozen_disks(

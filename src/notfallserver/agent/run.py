@@ -168,7 +168,8 @@ class Replication:
         )
         self._cleanup.callback(self._sender.close)
         self._cleanup.callback(self._pace.close)
-        tracked = bool(self._ledger.knows and base and self._ledger.since == base)
+        self._cleanup.callback(self._ledger.changes.rest)
+        tracked = bool(base and self._ledger.since == base)
         self._sender.unasked = not base and answer.get("resumed") is False
         self._deep &= tracked  # where nothing is known, nothing can be compared
         self._hot_passes(tracked)
@@ -262,6 +263,8 @@ class Replication:
 
     def _hot_passes(self, tracked: bool) -> None:
         write_out(self._groups()[1])
+        if not self._ledger.knows:
+            self._sender.note_hashes()
         if tracked:
             self._ledger.take()
             self._seen = self._ledger.held
@@ -272,8 +275,6 @@ class Replication:
                 wanted = self._written_or_new(self._ledger.pending(), used)
         else:
             self._ledger.restart()
-            if not self._ledger.knows:
-                self._sender.note_hashes()
             wanted = self._count_used()
         self._hot_pass(wanted)
         if not self._ledger.knows:
@@ -345,8 +346,12 @@ class Replication:
             except (TooMuch, NotfallError) as error:
                 if isinstance(error, NotfallError) and error.code != "freeze-lost":
                     raise
-                if marks:  # taken, so they must be read again before the next try
-                    self._hot_pass(self._written_or_new(marks[0], self._count_used()))
+                # What was taken must be read again before the next try.
+                again = marks[0] if self._ledger.knows and marks else None
+                if not self._ledger.knows:
+                    again = self._ledger.take()
+                if again is not None:
+                    self._hot_pass(self._written_or_new(again, self._count_used()))
                 continue
             why = self._ledger.changes.broken()
             if why:
@@ -393,7 +398,7 @@ class Replication:
             cleanup.enter_context(hurry())
             freezer = cleanup.enter_context(Freezer(groups, limit, self._stop, self._place.note))
             if not self._ledger.knows:
-                self._rehearse(buffer, limit)
+                self._rehearse(buffer, census.free_space(), limit)
             freezer.write_out()
             self._ledger.changes.settle()
             with applications.hold(), freezer.hold() as held:
@@ -403,8 +408,8 @@ class Replication:
                     buffer.read(self._must_read(taken[0]))
                 else:
                     free = census.free_space()
-                    used = used_runs(self._protected, free)
-                    buffer.compare(used, self._sender, limit * 0.8)
+                    unproven = self._unproven(free, held.loose)
+                    buffer.compare(unproven, self._sender, limit * 0.8)
         return held, free
 
     def _must_read(self, marks: Marks) -> Used:
@@ -412,9 +417,16 @@ class Replication:
             merged([*written, *disk.boot_areas()]) for written, disk in zip(marks, self._protected)
         ]
 
-    def _rehearse(self, buffer: FrozenBuffer, limit: float) -> None:
+    def _unproven(self, free: FreeSpace, loose: Sequence[str] = ()) -> Used:
+        """What is in use and not proven to be as the hot pass read it."""
+        same = self._ledger.changes.unchanged(free, loose)
+        return [subtract(one, other) for one, other in zip(used_runs(self._protected, free), same)]
+
+    def _rehearse(self, buffer: FrozenBuffer, free: FreeSpace, limit: float) -> None:
         """Measure how fast comparing is; refuse before the freeze if it would take too long."""
-        used = self._count_used()
+        began = time.monotonic()
+        used = self._unproven(free)
+        proving = time.monotonic() - began
         sample = [
             [run for one in islice(all_batches(used), 64) if one.disk == disk for run in one.runs]
             for disk in range(len(used))
@@ -427,7 +439,8 @@ class Replication:
         buffer.clear()
         blocks = sum(total(runs) for runs in sample)
         seconds = time.monotonic() - began
-        if blocks and seconds / blocks * sum(total(runs) for runs in used) > limit * 0.7:
+        expected = seconds / max(blocks, 1) * sum(total(runs) for runs in used)
+        if proving + expected > limit * 0.7:
             raise TooMuch
 
     # -- after the thaw --------------------------------------------------------------------------
