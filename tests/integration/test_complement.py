@@ -19,8 +19,8 @@ from notfallserver.agent.changes import boots, ledger, reboot
 from notfallserver.agent.changes.kept import KeptFiles
 from notfallserver.agent.changes.pins import Pins
 from notfallserver.agent.inodes import filesystems
+from notfallserver.agent.outcome import Outcome
 from notfallserver.agent.place import Place
-from notfallserver.agent.run import Outcome
 from notfallserver.agent.service import Service
 from notfallserver.agent.stop import Stop
 
