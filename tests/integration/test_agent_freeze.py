@@ -22,8 +22,8 @@ from source_machine import Machine
 from notfallserver.agent import line
 from notfallserver.agent.freeze.linux import thaw_leftovers
 from notfallserver.agent.moment import FrozenBuffer
+from notfallserver.agent.outcome import Outcome
 from notfallserver.agent.place import Place
-from notfallserver.agent.run import Outcome
 from notfallserver.agent.service import Service
 from notfallserver.wire.blocks import Run
 from notfallserver.wire.errors import NotfallError

@@ -28,8 +28,8 @@ from source_machine import (
 from notfallserver.agent import install, place
 from notfallserver.agent.changes import assembler, bpf
 from notfallserver.agent.freeze.linux import thaw_leftovers
+from notfallserver.agent.outcome import Outcome
 from notfallserver.agent.place import Place
-from notfallserver.agent.run import Outcome
 from notfallserver.agent.service import Service
 from notfallserver.agent.stop import Stop
 
@@ -65,12 +65,12 @@ INSTANTS = [
     ("changes.tracker", "Tracker", "settle", "after", 2),
     ("changes.tracker", "Tracker", "take", "after", 1),
     ("changes.tracker", "Tracker", "take", "after", 2),
-    ("run", "Replication", "_hot_pass", "after", 1),
+    ("passes", "Passes", "_pass", "after", 1),
     ("moment", "FrozenBuffer", "read", "before", 1),
     ("moment", "FrozenBuffer", "read", "after", 1),
-    ("run", "Replication", "_send_rest", "before", 1),
+    ("passes", "Passes", "send_rest", "before", 1),
     ("changes.keeping", "", "write_state", "before", 1),
-    ("run", "Replication", "_send_rest", "after", 1),
+    ("passes", "Passes", "send_rest", "after", 1),
     ("changes.keeping", "", "write_state", "before", 2),
     ("changes.keeping", "", "write_state", "after", 2),
     ("changes.keeping", "", "write_state", "before", 3),

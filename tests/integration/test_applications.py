@@ -34,7 +34,7 @@ from mongod_double import install
 from notfallserver.agent.applications.settings import ApplicationSettings, Own, read_settings
 from notfallserver.agent.commands import this_program
 from notfallserver.agent.freeze.linux import Freezer
-from notfallserver.agent.run import Outcome
+from notfallserver.agent.outcome import Outcome
 from notfallserver.agent.service import Service
 from notfallserver.agent.stop import Stop
 from notfallserver.wire.errors import NotfallError

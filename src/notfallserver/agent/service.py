@@ -22,8 +22,9 @@ from notfallserver.agent.disks.linux import machine_facts, protected_disks
 from notfallserver.agent.freeze.linux import thaw_leftovers
 from notfallserver.agent.gentle import settle_down
 from notfallserver.agent.line import Line
+from notfallserver.agent.outcome import Outcome
 from notfallserver.agent.place import Place, boot_id, take_lock
-from notfallserver.agent.run import Outcome, Replication
+from notfallserver.agent.run import Replication
 from notfallserver.agent.seed import SeedDesk, check_place, seed_lines
 from notfallserver.agent.stop import Stop, Stopped
 from notfallserver.wire.client import Throttle
@@ -212,7 +213,7 @@ class Service:
         if self._ledger is None:
             self._ledger = open_ledger(disks, self._place, self._settings.primary)
             if not self._ledger.knows:
-                log.warning("no write tracker here: each replication reads everything")
+                log.warning("no write tracker here: only what files prove to be unchanged is not read")
         return self._ledger
 
     def close(self) -> None:
