@@ -213,7 +213,9 @@ class Service:
         if self._ledger is None:
             self._ledger = open_ledger(disks, self._place, self._settings.primary)
             if not self._ledger.knows:
-                log.warning("no write tracker here: only what files prove to be unchanged is not read")
+                log.warning(
+                    "no write tracker here: only what files prove to be unchanged is not read"
+                )
         return self._ledger
 
     def close(self) -> None:
