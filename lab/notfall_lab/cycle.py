@@ -288,7 +288,7 @@ def boot_target(play: Play) -> None:
         play.target.power_on(cd=play.iso)
         play.code = play.target.wait_console(r"Pairing code:\s+([A-Z2-7]{8})", BOOT_S).group(1)
         until = time.monotonic() + BOOT_S
-        while not play.world.notfall("targets"):
+        while not play.world.ask("/targets"):
             if time.monotonic() > until:
                 raise TimeoutError(f"no target appears; console:\n{play.target.output()[-2000:]}")
             time.sleep(1)

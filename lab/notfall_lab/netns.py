@@ -10,6 +10,8 @@ import ctypes
 import http.client
 import os
 import socket
+import ssl
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 _CLONE_NEWNET = 0x40000000
@@ -33,21 +35,39 @@ def connect(namespace: str, address: str, port: int, timeout: float) -> socket.s
 
 
 class Connection(http.client.HTTPConnection):
-    """An HTTP connection whose socket is in ``namespace``."""
+    """An HTTP connection whose socket is in ``namespace``; with ``tls`` it is HTTPS."""
 
-    def __init__(self, namespace: str, address: str, port: int, timeout: float) -> None:
+    def __init__(
+        self,
+        namespace: str,
+        address: str,
+        port: int,
+        timeout: float,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         super().__init__(address, port, timeout=timeout)
         self._place = (namespace, address, port, timeout)
+        self._tls = tls
 
     def connect(self) -> None:
         self.sock = connect(*self._place)
+        if self._tls is not None:
+            self.sock = self._tls.wrap_socket(self.sock, server_hostname=self.host)
 
 
-def get(namespace: str, address: str, port: int, path: str, timeout: float = 10) -> tuple[int, str]:
+def get(
+    namespace: str,
+    address: str,
+    port: int,
+    path: str,
+    timeout: float = 10,
+    tls: ssl.SSLContext | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> tuple[int, str]:
     """Status and body of one GET."""
-    connection = Connection(namespace, address, port, timeout)
+    connection = Connection(namespace, address, port, timeout, tls)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers=dict(headers or {}))
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
     finally:

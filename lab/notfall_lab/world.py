@@ -2,11 +2,13 @@
 
 ``with World("demo", directory) as world`` gives the lab of :mod:`hypervisor` with a router that
 answers DHCP and a customer's machine; ``world.start_server()`` runs ``notfall server``, and
-``world.notfall(...)`` any other command, always as a process, never by import.
+``world.notfall(...)`` any other command, always as a process, never by import; ``world.ask(...)``
+asks the API, for waiting.
 """
 
 from __future__ import annotations
 
+import http.client
 import json
 import shlex
 import subprocess
@@ -23,9 +25,11 @@ from notfall_lab.guestshell import GuestShell
 from notfall_lab.hypervisor import Lab
 from notfall_lab.machine import Machine
 from notfall_lab.namespace import BRIDGE
+from notfall_lab.netns import get
 from notfall_lab.orders import OrderClient
 from notfall_lab.recipe_guest import Recipe
 from notfall_lab.router import dhcp
+from notfallserver.wire.client import tls_context
 
 PORT = 8443
 CUSTOMER = "customer"
@@ -137,8 +141,8 @@ class World:
         until = time.monotonic() + timeout
         while True:
             try:
-                self.notfall("server", "status", timeout=30)
-            except CommandRefused:
+                self.ask("/status")
+            except (CommandRefused, OSError):
                 if self._server.poll() is not None or time.monotonic() > until:
                     tail = self.log.read_text(errors="replace")[-3000:]
                     raise RuntimeError(f"the server does not start:\n{tail}") from None
@@ -184,9 +188,30 @@ class World:
         except ValueError:
             return json.loads(out.splitlines()[-1])
 
+    def ask(self, path: str) -> Any:
+        """What the API tells: for waiting, because each command is a process that takes 0.6 s of
+        the processor. :class:`OSError` when the server does not answer."""
+        data = self.directory / "data"
+        try:
+            tls = tls_context((data / "ca" / "ca.pem").read_text())
+            token = (data / "cli-token").read_text().strip()
+            address = self.lab.network.address(1)
+            headers = {"Authorization": f"Bearer {token}"}
+            status, told = get(self.lan, address, PORT, f"/api/v1{path}", 60, tls, headers)
+        except http.client.HTTPException as error:
+            raise OSError(f"the server broke off: {error!r}") from None
+        if status != 200:
+            raise CommandRefused(path, told)
+        return json.loads(told)
+
     def primary(self, name: str) -> dict[str, Any]:
-        row: dict[str, Any] = self.notfall("primary", "show", name)
+        row: dict[str, Any] = self.ask(f"/primaries/{name}")
         return row
+
+    def jobs(self, name: str) -> list[dict[str, Any]]:
+        """The newest first."""
+        rows: list[dict[str, Any]] = self.ask(f"/jobs?primary={name}&limit=50")
+        return rows
 
     def wait_state(self, name: str, state: str, timeout: float) -> float:
         """Wait until the primary is in ``state``; the seconds it took."""
@@ -201,7 +226,7 @@ class World:
         """Wait until the newest version is ready to start."""
         start = time.monotonic()
         while True:
-            rows = self.notfall("versions", name)
+            rows = self.ask(f"/primaries/{name}/versions")
             if rows and rows[0]["prepared"]:
                 return time.monotonic() - start
             self._no_failed_job(name, "prepare")
@@ -222,7 +247,7 @@ class World:
             time.sleep(1)
 
     def newest_job(self, name: str, kind: str) -> dict[str, Any]:
-        for job in self.notfall("jobs", "--primary", name):
+        for job in self.jobs(name):
             if job["kind"] == kind:
                 found: dict[str, Any] = job
                 return found
@@ -232,7 +257,7 @@ class World:
         """Wait until a job of this kind was done, by whoever began it; its result."""
         start = time.monotonic()
         while True:
-            for job in self.notfall("jobs", "--primary", name):
+            for job in self.jobs(name):
                 if job["kind"] == kind and job["state"] == "done":
                     result: dict[str, Any] = job["result"]
                     return result
@@ -242,7 +267,7 @@ class World:
             time.sleep(1)
 
     def _no_failed_job(self, name: str, kind: str) -> None:
-        for job in self.notfall("jobs", "--primary", name):
+        for job in self.jobs(name):
             if job["kind"] == kind:
                 if job["state"] in ("failed", "cancelled"):
                     raise RuntimeError(f"{kind} of {name}: {job['state']}: {job['error']}")

@@ -17,6 +17,7 @@ from hand_agent import HandAgent
 from rescue_target import MIB, SIZE, Target
 from server_process import ServerProcess, running
 from source_machine import Machine
+from two_filesystems import TwoFilesystems
 
 from notfallserver.agent.changes.keeping import remove_traces
 from notfallserver.agent.place import Place
@@ -36,6 +37,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 def machine(tmp_path: Path) -> Iterator[Machine]:
     with ExitStack() as cleanup:
         yield Machine(tmp_path, cleanup)
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[TwoFilesystems]:
+    with ExitStack() as cleanup:
+        yield TwoFilesystems(tmp_path, cleanup)
 
 
 @pytest.fixture

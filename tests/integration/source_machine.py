@@ -8,9 +8,10 @@ import re
 import struct
 import subprocess
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import pytest
 from agent_receiver import (
@@ -23,7 +24,7 @@ from agent_receiver import (
 
 from notfallserver.agent.moment import FrozenBuffer
 from notfallserver.server.pool.index import Index
-from notfallserver.wire.blocks import BLOCK, HOLE, Run
+from notfallserver.wire.blocks import BLOCK, HOLE
 
 MIB = 1 << 20
 MBR = "label: dos\nsize=260M, type=83, bootable\nsize=40M, type=ef\ntype=82\n"
@@ -207,15 +208,22 @@ class Disks(Protocol):
 def copy_while_frozen(machine: Disks, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """From now on each run in this process copies the disks in its frozen moment, to these."""
     copies = [machine.root / f"frozen{disk}.raw" for disk in range(len(machine.disks))]
-    read_frozen = FrozenBuffer.read
 
-    def read_and_copy(self: FrozenBuffer, wanted: list[list[Run]]) -> None:
-        read_frozen(self, wanted)
-        for device, copy in zip(machine.disks, copies, strict=True):
-            command("dd", f"if={device}", f"of={copy}", "bs=1M", "iflag=direct", "status=none")
+    def then_copy(done: Callable[..., None]) -> Callable[..., None]:
+        def both(self: FrozenBuffer, *rest: object) -> None:
+            done(self, *rest)
+            for device, copy in zip(machine.disks, copies, strict=True):
+                command("dd", f"if={device}", f"of={copy}", "bs=1M", "iflag=direct", "status=none")
 
-    monkeypatch.setattr(FrozenBuffer, "read", read_and_copy)
+        return both
+
+    for name in ("read", "compare"):  # with a tracker, and without
+        monkeypatch.setattr(FrozenBuffer, name, then_copy(getattr(FrozenBuffer, name)))
     return copies
+
+
+def no_tracker(_: object) -> NoReturn:
+    raise OSError("a kernel without tracker")
 
 
 def check_equal(receiver: Receiver, copies: list[Path]) -> None:

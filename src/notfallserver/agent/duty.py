@@ -225,7 +225,9 @@ class Duty:
         if self._ledger is None:
             self._ledger = open_ledger(disks, self._place, self._settings.primary)
             if not self._ledger.knows:
-                self._log.warning("no write tracker here: each replication reads everything")
+                self._log.warning(
+                    "no write tracker here: only what files prove to be unchanged is not read"
+                )
         return self._ledger
 
     def leave_off(self, keep: bool, down: bool, seconds: float) -> None:

@@ -72,6 +72,8 @@ class Passes:
     def run(self, tracked: bool, deep: bool) -> None:
         """All hot passes. ``tracked``: all writes since the server's version are known."""
         write_out(self.groups()[1])
+        if not self.ledger.knows:
+            self.sender.note_hashes()
         if tracked:
             self.ledger.take()
             self._seen = self.ledger.held
@@ -82,8 +84,6 @@ class Passes:
                 wanted = self._written_or_new(self.ledger.pending(), used)
         else:
             self.ledger.restart()
-            if not self.ledger.knows:
-                self.sender.note_hashes()
             wanted = self.count_used()
         self._pass(wanted)
         if not self.ledger.knows:

@@ -8,6 +8,7 @@ memory: nothing here is ever written to a frozen filesystem, and nothing is left
     KEY/frozen    mount points that a killed agent may have left frozen (freeze/linux.py)
     KEY/applications  what commands hold still (applications/leftovers.py)
     KEY/state     what is known of the newest version (changes/state.py)
+    KEY/files.*   how all files were, where there is no tracker (changes/rule.py)
     KEY/lock      held by the one process that works with state and pins
     bpf/KEY/      the pinned write tracker (changes/pins.py)
 

@@ -129,7 +129,8 @@ class Replication:
         self._cleanup.callback(sender.close)
         self._cleanup.callback(self._pace.close)
         sender.unasked = begun.empty
-        tracked = bool(self._ledger.knows and begun.base and self._ledger.since == begun.base)
+        self._cleanup.callback(self._ledger.changes.rest)
+        tracked = bool(begun.base and self._ledger.since == begun.base)
         deep = self._deep and tracked  # where nothing is known, nothing can be compared
         passes = Passes(self._settings, self._protected, disks, self._ledger, sender, self._talk)
         companion = self._cleanup.enter_context(self._meeting.join(passes))

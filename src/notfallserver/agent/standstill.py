@@ -15,13 +15,13 @@ import time
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import Iterable, Tuple
+from typing import Iterable, Sequence, Tuple
 
 from notfallserver.agent.applications.hold import Applications
 from notfallserver.agent.applications.plan import plan_applications
 from notfallserver.agent.config import Settings
 from notfallserver.agent.crew import Crew
-from notfallserver.agent.disks.runs import merged, total
+from notfallserver.agent.disks.runs import merged, subtract, total
 from notfallserver.agent.disks.used import Census, FreeSpace, used_runs
 from notfallserver.agent.freeze.linux import ALONE, Freezer, Held
 from notfallserver.agent.gentle import hurry
@@ -107,7 +107,7 @@ class Standstill:
             except (TooMuch, NotfallError) as error:
                 if isinstance(error, NotfallError) and error.code != "freeze-lost":
                     raise
-                if self._passes.unread is not None:
+                if self._passes.unread is not None or not self._ledger.knows:
                     self._companion.catch_up()
                 continue
             used = used_runs(self._passes.protected, free)
@@ -138,7 +138,7 @@ class Standstill:
             cleanup.enter_context(hurry())
             freezer = cleanup.enter_context(Freezer(groups, limit, self._stop, self._place.note))
             if not self._ledger.knows:
-                self._rehearse(buffer, limit)
+                self._rehearse(buffer, census.free_space(), limit)
             freezer.write_out()
             everybody = cleanup.enter_context(self._companion.together())
             for one in everybody:
@@ -150,13 +150,21 @@ class Standstill:
                     buffer.read(wanted)
                 else:
                     free = census.free_space()
-                    used = used_runs(self._passes.protected, free)
-                    buffer.compare(used, self._passes.sender, limit * 0.8)
+                    unproven = self._unproven(free, held.loose)
+                    buffer.compare(unproven, self._passes.sender, limit * 0.8)
         return held, free
 
-    def _rehearse(self, buffer: FrozenBuffer, limit: float) -> None:
+    def _unproven(self, free: FreeSpace, loose: Sequence[str] = ()) -> Used:
+        """What is in use and not proven to be as the hot pass read it."""
+        same = self._ledger.changes.unchanged(free, loose)
+        used = used_runs(self._passes.protected, free)
+        return [subtract(one, other) for one, other in zip(used, same)]
+
+    def _rehearse(self, buffer: FrozenBuffer, free: FreeSpace, limit: float) -> None:
         """Measure how fast comparing is; refuse before the freeze if it would take too long."""
-        used = self._passes.count_used()
+        began = time.monotonic()
+        used = self._unproven(free)
+        proving = time.monotonic() - began
         sample = [
             [run for one in islice(all_batches(used), 64) if one.disk == disk for run in one.runs]
             for disk in range(len(used))
@@ -169,7 +177,8 @@ class Standstill:
         buffer.clear()
         blocks = sum(total(runs) for runs in sample)
         seconds = time.monotonic() - began
-        if blocks and seconds / blocks * sum(total(runs) for runs in used) > limit * 0.7:
+        comparing = seconds / max(blocks, 1) * sum(total(runs) for runs in used)
+        if proving + comparing > limit * 0.7:
             raise TooMuch
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import List, Sequence, Tuple
 
-from notfallserver.agent.disks.runs import merged
+from notfallserver.agent.disks.runs import Extent, merged
 from notfallserver.wire.blocks import Run
 
 MOST_MARKS = 6 << 20
@@ -52,7 +52,7 @@ class Changes:
     """A source of changes. Not thread-safe."""
 
     knows = False
-    """Whether :meth:`take` tells anything."""
+    """Whether :meth:`take` tells anything; if not, it is told in the frozen moment only."""
 
     def settle(self) -> None:
         """Do the slow part of :meth:`take` in advance; used before a freeze."""
@@ -69,12 +69,28 @@ class Changes:
         """All that was told since the last :meth:`forget`, and maybe more."""
         raise NotImplementedError
 
+    def unchanged(self, free: Sequence[Sequence[Extent]], loose: Sequence[str]) -> Marks:
+        """What can't have been written since the last :meth:`take`, though in use, if not
+        :attr:`knows`; works while frozen.
+
+        ``loose`` are the mount points that are not frozen.
+        """
+        raise NotImplementedError
+
     def assume(self, marks: Marks) -> None:
         """Take these blocks for written, and pending, too."""
         raise NotImplementedError
 
     def forget(self) -> None:
         """What was told so far is no longer pending; of the last :meth:`take` it may stay."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether :meth:`pending` will tell what was written since the last frozen moment."""
+        return self.knows
+
+    def rest(self) -> None:
+        """A run is over: nothing is kept open for it."""
 
     def broken(self) -> str:
         """Why the marks are not complete, or an empty text."""

@@ -13,10 +13,10 @@ import json
 import os
 import shutil
 import struct
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Iterable, Iterator, List, Optional, Sequence
+from typing import Any, BinaryIO, Callable, Iterable, Iterator, List, Optional, Sequence
 
 from notfallserver.agent.changes.unchanged import Print
 from notfallserver.agent.disks.base import Protected
@@ -103,13 +103,7 @@ class KeptFiles:
 
     def prints(self, kept: Kept, place: int) -> Iterator[Print]:
         """Those of one filesystem."""
-        left = kept.counts[place] * _PRINT.size
-        with self._prints.open("rb") as stream:
-            stream.seek(sum(kept.counts[:place]) * _PRINT.size)
-            while left:
-                piece = stream.read(min(left, _PIECE))
-                left -= len(piece)
-                yield from _PRINT.iter_unpack(piece)
+        return read_prints(self._prints, kept.counts, place)
 
     def _digest(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
@@ -132,17 +126,27 @@ class PrintWriter:
         self._digest = hashlib.blake2b(digest_size=16)
         self.counts: List[int] = []
 
-    def add(self, prints: Iterable[Print]) -> None:
-        """Those of another filesystem."""
-        count, pending = 0, bytearray()
-        for one in prints:
-            pending += _PRINT.pack(*one)
-            count += 1
+    @contextmanager
+    def filesystem(self) -> Iterator[Callable[[Print], None]]:
+        """Those of another filesystem are given to what this yields."""
+        pending = bytearray()
+        self.counts.append(0)
+
+        def add(one: Print) -> None:
+            pending.extend(_PRINT.pack(*one))
+            self.counts[-1] += 1
             if len(pending) >= _PIECE:
                 self._write(pending)
                 pending.clear()
+
+        yield add
         self._write(pending)
-        self.counts.append(count)
+
+    def add(self, prints: Iterable[Print]) -> None:
+        """Those of another filesystem."""
+        with self.filesystem() as add:
+            for one in prints:
+                add(one)
 
     def _write(self, piece: bytearray) -> None:
         self._digest.update(piece)
@@ -151,6 +155,19 @@ class PrintWriter:
     @property
     def digest(self) -> str:
         return self._digest.hexdigest()
+
+
+def read_prints(path: Path, counts: Sequence[int], place: int) -> Iterator[Print]:
+    """The fingerprints of one filesystem, in a file that has ``counts`` of each."""
+    left = counts[place] * _PRINT.size
+    with path.open("rb") as stream:
+        stream.seek(sum(counts[:place]) * _PRINT.size)
+        while left:
+            piece = stream.read(min(left, _PIECE))
+            if not piece:
+                raise OSError("fingerprints are missing")
+            left -= len(piece)
+            yield from _PRINT.iter_unpack(piece)
 
 
 def _sync(directory: Path) -> None:

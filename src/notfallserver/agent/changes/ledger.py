@@ -37,8 +37,8 @@ from typing import List, Optional, Sequence, Tuple
 from notfallserver.agent.changes.base import Changes, Marks, Watched, granules
 from notfallserver.agent.changes.keeping import Keeping
 from notfallserver.agent.changes.kept import KeptFiles
-from notfallserver.agent.changes.none import Unknown
 from notfallserver.agent.changes.reboot import keep, recall
+from notfallserver.agent.changes.rule import Rule
 from notfallserver.agent.changes.state import State, layout_mark
 from notfallserver.agent.changes.tracker import Tracker
 from notfallserver.agent.disks.base import Protected, kernel_device
@@ -126,7 +126,7 @@ class Ledger:
 
     def seal(self, stamp: str) -> None:
         """What was promised is this version."""
-        self.since = stamp if self.knows else ""
+        self.since = stamp if self.changes.remembers else ""
         self.held = self._promised
         self.withdraw()
         self.changes.forget()
@@ -177,7 +177,7 @@ def open_ledger(disks: Sequence[Protected], place: Place, primary: str) -> Ledge
     try:
         tracker = Tracker(watched_of(disks))
     except OSError as error:
-        return Ledger(disks, Unknown(str(error)))
+        return Ledger(disks, Rule(str(error), disks, place))
     # Without the lock the record is another process's.
     return Ledger(disks, tracker, _recalled(wanted, disks, place, tracker) if keeping else None)
 

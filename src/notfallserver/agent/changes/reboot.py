@@ -30,28 +30,22 @@ import logging
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import List, Optional, Sequence, Set
+from functools import partial
+from typing import Iterator, List, Optional, Sequence
 
 from notfallserver.agent.changes import boots
 from notfallserver.agent.changes.base import Changes
 from notfallserver.agent.changes.kept import Kept, KeptFiles, PrintWriter, shape_of
-from notfallserver.agent.changes.unchanged import Cover, unchanged
+from notfallserver.agent.changes.survey import Survey
+from notfallserver.agent.changes.unchanged import Print
 from notfallserver.agent.disks.base import Protected
-from notfallserver.agent.disks.direct import DirectDisk
-from notfallserver.agent.disks.mounts import current_mounts, to_freeze
 from notfallserver.agent.disks.runs import subtract, total, whole
-from notfallserver.agent.disks.used import Census
-from notfallserver.agent.freeze.linux import Freezer, write_out
 from notfallserver.agent.inodes.base import NotUnderstood
-from notfallserver.agent.inodes.filesystems import Filesystem, find_filesystems, written_past_them
 from notfallserver.agent.place import Place, boot_id
-from notfallserver.agent.stop import Stop
 from notfallserver.wire.blocks import BLOCK, Run
 from notfallserver.wire.errors import NotfallError
 
 log = logging.getLogger("notfall-agent")
-
-_FROZEN_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -61,32 +55,6 @@ class Known:
     since: str
     held: List[List[Run]]
     written: List[List[Run]]
-
-
-class _Machine:
-    """The disks, open, and their filesystems."""
-
-    def __init__(self, disks: Sequence[Protected], place: Place, cleanup: ExitStack) -> None:
-        self._note = place.note
-        self.disks: List[DirectDisk] = []
-        for one in disks:
-            self.disks.append(DirectDisk(one))
-            cleanup.callback(self.disks[-1].close)
-        self.mounts = current_mounts()
-        self._groups = to_freeze(self.mounts, [one.device for one in disks])
-        self.filesystems = find_filesystems(self.disks, self.mounts)
-
-    def still(self, changes: Changes) -> float:
-        """Freeze for an instant, in which marks are taken; the time (of day) before it."""
-        write_out(self._groups)
-        with Freezer(self._groups, _FROZEN_S, Stop(), self._note) as freezer:
-            changes.settle()
-            before = time.time()
-            with freezer.hold() as held:
-                changes.take()
-        if any(one.place in held.loose for one in self.filesystems):
-            raise NotUnderstood("a filesystem cannot be frozen")
-        return before
 
 
 def keep(
@@ -107,13 +75,13 @@ def keep(
         if boots.serves_files():
             raise NotUnderstood("an NFS server runs")
         with ExitStack() as cleanup:
-            machine = _Machine(disks, place, cleanup)
+            survey = Survey(disks, place, cleanup)
             stream = cleanup.enter_context(files.begin())
             writer = PrintWriter(stream)
-            write_out(to_freeze(machine.mounts, [one.device for one in disks]))
-            for one in machine.filesystems:
+            survey.write_out()
+            for one in survey.filesystems:
                 writer.add(inode[:2] for inode in one.inodes())
-            moment = machine.still(changes)
+            moment = survey.still(changes)
             if why := changes.broken():
                 raise NotUnderstood(why)
             kept = Kept(
@@ -126,7 +94,7 @@ def keep(
                 changes.pending(),
                 int(moment * 10**9),
                 boots.clock_offset(),
-                [one.identity for one in machine.filesystems],
+                [one.identity for one in survey.filesystems],
                 writer.counts,
             )
             files.finish(stream, writer.digest, kept)
@@ -147,9 +115,10 @@ def recall(
         if kept is None or not _counts(kept, disks, primary):
             return None
         with ExitStack() as cleanup:
-            machine = _Machine(disks, place, cleanup)
-            machine.still(changes)
-            skipped = _provably_unchanged(machine, kept, files)
+            survey = Survey(disks, place, cleanup)
+            survey.still(changes)
+            before = partial(_prints, kept, files)
+            skipped = survey.unchanged(survey.free_space(), before, kept.moment_ns)
         left = [subtract(one, other) for one, other in zip(skipped, kept.written)]
         log.info(
             "%d MiB are unchanged since version %s",
@@ -175,26 +144,7 @@ def _counts(kept: Kept, disks: Sequence[Protected], primary: str) -> bool:
     return kept.down and boots.went_down_in_order()
 
 
-def _provably_unchanged(machine: _Machine, kept: Kept, files: KeptFiles) -> List[List[Run]]:
-    census = Census(machine.disks, machine.mounts)
-    try:
-        free = census.free_space()
-    finally:
-        census.close()
-    covers = [Cover(disk.size, extents) for disk, extents in zip(machine.disks, free)]
-    unseen = written_past_them()
-    for one in machine.filesystems:
-        if one.identity in kept.filesystems:
-            _cover(one, kept, files, covers, {inode for dev, inode in unseen if dev == one.device})
-    return [cover.skippable() for cover in covers]
-
-
-def _cover(
-    one: Filesystem, kept: Kept, files: KeptFiles, covers: List[Cover], leave_out: Set[int]
-) -> None:
-    prints = files.prints(kept, kept.filesystems.index(one.identity))
-    for inode in unchanged(prints, one.inodes(), kept.moment_ns):
-        if inode.number not in leave_out:
-            for extent in inode.extents:
-                for disk, piece in one.on_disk(extent):
-                    covers[disk].add(piece)
+def _prints(kept: Kept, files: KeptFiles, identity: str) -> Optional[Iterator[Print]]:
+    if identity not in kept.filesystems:
+        return None
+    return files.prints(kept, kept.filesystems.index(identity))

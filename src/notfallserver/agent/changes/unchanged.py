@@ -12,83 +12,70 @@ A block may be skipped only if all of it that is in use belongs to such files.
 
 from __future__ import annotations
 
+import re
 from typing import Iterable, Iterator, List, Tuple
 
-from notfallserver.agent.disks.runs import Extent, merged
+from notfallserver.agent.disks.runs import Extent, free_runs, merged, subtract
 from notfallserver.agent.inodes.base import Inode, NotUnderstood
 from notfallserver.wire.blocks import BLOCK, Run, block_count
 
 MARGIN_NS = 2 * 10**9
 _UNIT = 512
 _FULL = BLOCK // _UNIT
-_PIECE = 1 << 20  # blocks that are compared at a time
+_ZEROS = re.compile(rb"\0+")
 
 Print = Tuple[int, bytes]
 """An inode's number and fingerprint."""
 
 
 def unchanged(before: Iterable[Print], now: Iterable[Inode], moment_ns: int) -> Iterator[Inode]:
-    """The files of ``now`` that did not change since ``moment_ns``; both ascending by number."""
+    """The files of ``now`` that did not change since ``moment_ns``; both ascending by number.
+
+    ``now`` is read to its end, whatever is found.
+    """
     known = iter(before)
     one = next(known, None)
     for inode in now:
         while one is not None and one[0] < inode.number:
             one = next(known, None)
-        if one is None:
-            return
         if one == inode[:2] and inode.changed < moment_ns - MARGIN_NS:
             yield inode
 
 
 class Cover:
-    """How much of each block of one disk is in use, and how much of that did not change."""
+    """How much of what is in use in each block of one disk was not found unchanged."""
 
     def __init__(self, size: int, free: Iterable[Extent]) -> None:
-        self._used = bytearray(bytes((_FULL,)) * block_count(size))
-        self._covered = bytearray(len(self._used))
-        for start, length in merged(free):
+        self._size = size
+        self._free = merged(free)
+        self._left = bytearray(bytes((_FULL,)) * block_count(size))
+        for start, length in self._free:
             end = min(start + length, size)
             for block, units in _shares(-(-start // _UNIT), end // _UNIT):
-                self._used[block] -= units
+                self._left[block] -= units
             first, last = -(-start // BLOCK), end // BLOCK
             if last > first:
-                self._used[first:last] = bytes(last - first)
+                self._left[first:last] = bytes(last - first)
 
     def add(self, extent: Extent) -> None:
         """This extent did not change. Each byte at most once, or :class:`NotUnderstood`."""
         start, length = extent
         first, last = -(-start // BLOCK), (start + length) // BLOCK
-        if start % _UNIT or length % _UNIT or start + length > len(self._used) * BLOCK:
+        if start % _UNIT or length % _UNIT or start + length > len(self._left) * BLOCK:
             raise NotUnderstood("an extent lies outside of the disk")
         for block, units in _shares(start // _UNIT, (start + length) // _UNIT):
-            if self._covered[block] + units > _FULL:
-                raise NotUnderstood("two files have the same block")
-            self._covered[block] += units
+            if self._left[block] < units:
+                raise NotUnderstood("two files have the same block, or it is free")
+            self._left[block] -= units
         if last > first:
-            if self._covered.count(0, first, last) != last - first:
-                raise NotUnderstood("two files have the same block")
-            self._covered[first:last] = bytes((_FULL,)) * (last - first)
+            if self._left.count(_FULL, first, last) != last - first:
+                raise NotUnderstood("two files have the same block, or it is free")
+            self._left[first:last] = bytes(last - first)
 
     def skippable(self) -> List[Run]:
         """The blocks in use that did not change."""
-        runs: List[Run] = []
-        for start in range(0, len(self._used), _PIECE):
-            used, covered = (one[start : start + _PIECE] for one in (self._used, self._covered))
-            same = (int.from_bytes(used, "little") ^ int.from_bytes(covered, "little")).to_bytes(
-                len(used), "little"
-            )
-            at = same.find(0)
-            while at >= 0:
-                end = at
-                while end < len(same) and not same[end]:
-                    end += 1
-                runs += _without_free(used, at, end, start)
-                at = same.find(0, end)
-        return merged(runs)
-
-
-def _without_free(used: bytearray, at: int, end: int, start: int) -> List[Run]:
-    return [(start + one, 1) for one in range(at, end) if used[one]]
+        nothing_left = [(at.start(), at.end() - at.start()) for at in _ZEROS.finditer(self._left)]
+        return subtract(nothing_left, free_runs(self._size, self._free))
 
 
 def _shares(begin: int, end: int) -> List[Tuple[int, int]]:

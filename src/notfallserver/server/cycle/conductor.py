@@ -20,22 +20,24 @@ from notfallserver.server.cycle.duties import Duties
 from notfallserver.server.cycle.emergency.captures import Captures
 from notfallserver.server.cycle.files import FileAccess
 from notfallserver.server.cycle.means import Means
-from notfallserver.server.cycle.normal.forecast import RUNS, Forecast, foresee, past_runs
+from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.cycle.normal.limits import LIMITS, Limits, Wish, changed, read_limits
-from notfallserver.server.cycle.normal.line import LINE, read_line
 from notfallserver.server.cycle.outage.guard import Verdict, overrule
 from notfallserver.server.cycle.outage.watch import examine_primary
 from notfallserver.server.cycle.recovery.plan import DiskPlan, plan_recovery
+from notfallserver.server.cycle.refusals import (
+    refuse_beside_standin,
+    refuse_broken_index,
+    refuse_importing,
+)
 from notfallserver.server.cycle.runner import JobContext, JobRunner
 from notfallserver.server.cycle.scrub import Scrub
 from notfallserver.server.cycle.seeds import Seeds, refuse_before_seed
 from notfallserver.server.cycle.standin import machine_name
 from notfallserver.server.cycle.state import WITH_STANDIN, Event, State, next_state
+from notfallserver.server.cycle.views import forecast_of, pool_state, versions_of
 from notfallserver.server.cycle.way_back import WayBack
 from notfallserver.server.cycle.work import Work
-from notfallserver.server.pool.health import SOUND, Health
-from notfallserver.server.pool.layout import stamp_time
-from notfallserver.server.pool.scrub import may_build_on
 from notfallserver.server.records.jobs import Job
 from notfallserver.server.records.primaries import Primary
 from notfallserver.server.vm.hypervisor import LIVE, MachineState
@@ -89,41 +91,19 @@ class Conductor:
     # -- looking ---------------------------------------------------------------------------------
 
     def versions(self, primary: str) -> Sequence[actions.VersionInfo]:
-        store = self._means.pool.primary(self._row(primary).uuid)
-        found, known = store.versions(), store.health.all()
-        return [
-            actions.VersionInfo(
-                stamp=one.stamp,
-                taken_at=stamp_time(one.stamp),
-                source="agent" if one.manifest.kind == "replication" else "capture",
-                consistency=one.manifest.consistency,
-                size=sum(disk.size for disk in one.manifest.disks),
-                used=one.bytes_used,
-                disks=len(one.manifest.disks),
-                newest=one is found[0],
-                prepared=store.prepared(one.stamp) is not None,
-                damage=_damage(known.get(one.stamp, SOUND)),
-                applications=one.manifest.applications,
-            )
-            for one in found
-        ]
+        return versions_of(self._means, self._row(primary))
 
     def pool_state(self) -> actions.PoolState:
-        free, size = self._means.pool.free()
-        place = self._means.place
-        return actions.PoolState(
-            path=str(place.directory),
-            filesystem="XFS image" if place.image else "own filesystem",
-            reflink=place.reflink,
-            size=size,
-            free=free,
-        )
+        return pool_state(self._means)
+
+    def forecast(self, primary: str) -> Forecast | None:
+        return forecast_of(self._means, self._row(primary))
 
     # -- normal operation ------------------------------------------------------------------------
 
     def replicate(self, primary: str, who: str, deep: bool = False) -> Job:
         row = self._row(primary)
-        self._refuse_beside_standin(row)
+        refuse_beside_standin(row)
         refuse_before_seed(row)
         job = self._runner.submit("replicate", row.uuid, {"deep": deep}, who, join=True)
         if deep and job.parameters.get("deep") is not True:
@@ -143,54 +123,8 @@ class Conductor:
             parameters["version"] = self._means.pool.primary(row.uuid).version(version).stamp
         return self._runner.submit("scrub", row.uuid, parameters, who, join=True)
 
-    def _refuse_broken_index(self, row: Primary) -> None:
-        """A new version takes over its base's index: a broken one must be mended before."""
-        store = self._means.pool.add_primary(row.uuid, row.name)
-        newest = store.newest()
-        if newest is None:
-            return
-        health = store.health.of(newest.stamp)
-        known = health.indexes if health.checked_at else ()  # their blocks in doubt are known, too
-        wrong = [
-            one.index
-            for one in newest.manifest.disks
-            if one.index not in known and not may_build_on(newest, one)
-        ]
-        if wrong:
-            job = self._runner.submit(
-                "scrub", row.uuid, {"version": newest.stamp}, "server", join=True
-            )
-            raise NotfallError(
-                "version-damaged",
-                f"The block index of the newest version {newest.stamp} is damaged (disk "
-                f"{wrong[0]}); it is being mended.",
-                f"Run it again when that is done: notfall jobs --follow {job.id}",
-                status=409,
-            )
-
-    def _refuse_beside_standin(self, row: Primary) -> None:
-        if State(row.state) in WITH_STANDIN:
-            raise NotfallError(
-                "stand-in-works",
-                f"A stand-in does the work of {row.name} (state '{row.state}'); a replication of "
-                "the original would go back behind what was written there.",
-                "Bring the primary back with 'notfall recover', or give the stand-in up with "
-                "'notfall undo'.",
-                status=409,
-            )
-
-    def _refuse_importing(self, row: Primary) -> None:
-        for job in self._means.catalogue.jobs.unfinished(row.uuid, "seed_import"):
-            raise NotfallError(
-                "job-conflict",
-                f"A seed of {row.name} is being imported (job {job.id}).",
-                "Replicate when that is done.",
-                retry=True,
-                status=409,
-            )
-
     def import_seed(self, directory: Path, primary: str, code: str, who: str) -> Job:
-        return self.seeds.begin_import(directory, primary, code, who, self._refuse_beside_standin)
+        return self.seeds.begin_import(directory, primary, code, who, refuse_beside_standin)
 
     def export_seed(
         self, primary: str, directory: Path, version: str | None, who: str
@@ -371,19 +305,6 @@ class Conductor:
         self._means.catalogue.journal.write(row.uuid, "limits-changed", who, details=told)
         return limits
 
-    def forecast(self, primary: str) -> Forecast | None:
-        row = self._row(primary)
-        if row.state in WITH_STANDIN or not row.newest_version:
-            return None
-        versions = self._means.pool.primary(row.uuid).versions(most=RUNS)
-        line = read_line(row.notes.get(LINE))
-        return foresee(
-            past_runs([one.manifest for one in versions]),
-            row.schedule_minutes,
-            read_limits(row.notes.get(LIMITS)),
-            line.rate if line else 0,
-        )
-
     def mount_files(self, primary: str, version: str | None, directory: Path, who: str) -> str:
         row = self._row(primary)
         store = self._means.pool.primary(row.uuid)
@@ -433,30 +354,21 @@ class Conductor:
     def begin_seed(self, primary: str) -> dict[str, Any]:
         """An agent is about to write its first copy onto a removable disk."""
         row = self._row(primary)
-        self._refuse_beside_standin(row)
+        refuse_beside_standin(row)
         return self.seeds.begin(row)
 
     def begin_run(self, primary: str, body: dict[str, Any]) -> dict[str, Any]:
         """An agent begins a replication, ordered or (from its own command line) not."""
         row = self._row(primary)
-        self._refuse_beside_standin(row)
+        refuse_beside_standin(row)
         refuse_before_seed(row)
-        self._refuse_importing(row)
-        self._refuse_broken_index(row)
+        refuse_importing(self._means, row)
+        refuse_broken_index(self._means, self._runner, row)
         begun = self._means.runs.begin(row.uuid, row.name, body)
         self._means.orders.withdraw(row.uuid)  # or a quick agent would take it a second time
         if not self._means.catalogue.jobs.unfinished(row.uuid, "replicate"):
             self._runner.submit("replicate", row.uuid, {}, "agent", join=True)
         return begun
-
-
-def _damage(health: Health) -> actions.Damage:
-    return actions.Damage(
-        checked_at=datetime.fromisoformat(health.checked_at) if health.checked_at else None,
-        blocks=health.count,
-        indexes=len(health.indexes),
-        lost=health.lost,
-    )
 
 
 def _words(partition: Partition) -> str:

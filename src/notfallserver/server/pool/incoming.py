@@ -19,8 +19,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from notfallserver.server.host.clone import clone_file, punch_hole
-from notfallserver.server.host.direct import DirectFile
 from notfallserver.server.host.files import (
     discard_tree,
     read_json,
@@ -30,8 +28,9 @@ from notfallserver.server.host.files import (
 )
 from notfallserver.server.pool import layout
 from notfallserver.server.pool.adopt import Adoption, adopt_blocks
-from notfallserver.server.pool.index import Index, fit_index, hash_index, make_index
+from notfallserver.server.pool.index import Index, hash_index
 from notfallserver.server.pool.match import match_disks
+from notfallserver.server.pool.open_disk import OpenDisk, start_disk
 from notfallserver.server.pool.version import DiskImage, Manifest, Version, read_version
 from notfallserver.wire.blocks import (
     BLOCK,
@@ -81,52 +80,6 @@ class Counts:
     shared: int = 0
 
 
-class _OpenDisk:
-    """One disk's image and index, open for writing."""
-
-    def __init__(self, directory: Path, index: int, size: int) -> None:
-        self.index = index
-        self.size = size
-        self.raw = os.open(directory / layout.raw_name(index), os.O_RDWR)
-        self.direct = DirectFile(directory / layout.raw_name(index))
-        self.idx = Index(directory / layout.idx_name(index), write=True)
-
-    def close(self) -> None:
-        self.idx.close()
-        self.direct.close()
-        os.close(self.raw)
-
-    def check(self, number: int) -> int:
-        if number >= self.idx.blocks:
-            raise bad_frame(f"block {number} lies behind the end of disk {self.index}")
-        return number
-
-    def punch(self, first: int, count: int) -> None:
-        length = min(count * BLOCK, self.size - first * BLOCK)
-        self.idx.fill(first, count, UNKNOWN)
-        punch_hole(self.raw, first * BLOCK, length)
-        self.idx.fill(first, count, HOLE)
-
-    def store(self, entries: Offer, payload: Buffer) -> None:
-        """Write contents; neighbouring blocks go to the disk in one call."""
-        view = memoryview(payload)
-        at = done = 0
-        while done < len(entries):
-            first = entries[done][0]
-            count = 1
-            while done + count < len(entries) and entries[done + count][0] == first + count:
-                count += 1
-            length = min(count * BLOCK, self.size - first * BLOCK)
-            self.idx.fill(first, count, UNKNOWN)
-            written = self.direct.write(view[at : at + length], first * BLOCK)
-            while written < length:
-                part = view[at + written : at + length]
-                written += os.pwrite(self.raw, part, first * BLOCK + written)
-            self.idx.put(first, b"".join(digest for _, digest in entries[done : done + count]))
-            at += length
-            done += count
-
-
 class Incoming:
     """An unfinished version, open. Thread-safe between different blocks."""
 
@@ -146,7 +99,7 @@ class Incoming:
         self._idle = threading.Condition(self._lock)
         self.counts = Counts()
         self._disks = [
-            _OpenDisk(paths.incoming, index, size) for index, size in enumerate(record["sizes"])
+            OpenDisk(paths.incoming, index, size) for index, size in enumerate(record["sizes"])
         ]
 
     # -- opening ---------------------------------------------------------------------------------
@@ -180,7 +133,7 @@ class Incoming:
         discard_tree(unfinished)
         unfinished.mkdir(parents=True)
         for index, size in enumerate(sizes):
-            _start_disk(unfinished, index, size, base, sources[index])
+            start_disk(unfinished, index, size, base, sources[index])
         replace_json(unfinished / layout.RUN, record)
         rename_durably(unfinished, paths.incoming)
         return cls(paths, record)
@@ -236,7 +189,7 @@ class Incoming:
             self._busy -= 1
             self._idle.notify_all()
 
-    def _disk(self, index: int) -> _OpenDisk:
+    def _disk(self, index: int) -> OpenDisk:
         if index >= len(self._disks):
             raise bad_frame(f"there is no disk {index}")
         return self._disks[index]
@@ -262,7 +215,7 @@ class Incoming:
                 wanted[place >> 3] |= 0x80 >> (place & 7)
         return bytes(wanted)
 
-    def _take_known(self, disk: _OpenDisk, missing: Offer) -> set[int]:
+    def _take_known(self, disk: OpenDisk, missing: Offer) -> set[int]:
         """Which of these blocks were taken over from elsewhere in the pool."""
         found = self.search([digest for _, digest in missing]) if missing else []
         wanted = [
@@ -310,7 +263,7 @@ class Incoming:
                 raise bad_frame(f"holes lie behind the end of disk {index}")
             self._punch_used(disk, first, count)
 
-    def _punch_used(self, disk: _OpenDisk, first: int, count: int) -> None:
+    def _punch_used(self, disk: OpenDisk, first: int, count: int) -> None:
         """Punch only where something is: holes of a hole would cost time on a big empty disk."""
         step = 4096
         for start in range(first, first + count, step):
@@ -380,28 +333,6 @@ def seal_directory(paths: layout.PrimaryPaths, manifest: Manifest) -> Version:
 
 def drop_incoming(paths: layout.PrimaryPaths) -> None:
     discard_tree(paths.incoming)
-
-
-def _start_disk(
-    directory: Path, index: int, size: int, base: Version | None, source: int | None
-) -> None:
-    """A clone of disk ``source`` of the base, or an empty one; a grown disk goes on with holes."""
-    raw, idx = directory / layout.raw_name(index), directory / layout.idx_name(index)
-    known = {one.index: one for one in base.manifest.disks} if base else {}
-    if base is None or source is None or source not in known:
-        with raw.open("xb") as stream:
-            stream.truncate(size)
-        make_index(idx, size)
-        return
-    clone_file(base.raw(source), raw)
-    clone_file(base.idx(source), idx)
-    if known[source].size != size:
-        os.truncate(raw, size)
-        fit_index(idx, size)
-        with Index(idx, write=True) as opened:
-            edge = min(known[source].size, size) // BLOCK
-            if edge < opened.blocks:  # the old last block may have been short
-                opened[edge] = UNKNOWN
 
 
 def _over() -> NotfallError:
