@@ -42,8 +42,15 @@ format: $(STAMP) ## Format the sources
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-bench: $(STAMP) ## Measure against the peers; writes bench/results.json
-	PYTHONPATH=lab $(PYTHON) -m bench.run
+BENCHES := run freeze growth lines scale
+
+bench: $(STAMP) ## Measure all figures, about half an hour; writes bench/results.json and docs/benchmarks.md
+	$(PYTHON) -m pip install --quiet --editable '.[bench]'
+	failed=; for part in $(BENCHES); do \
+		echo "== $$part"; time PYTHONPATH=lab $(PYTHON) -m bench.$$part || failed="$$failed $$part"; \
+	done; \
+	$(PYTHON) -m bench.plot && $(PYTHON) -m bench.table && \
+	if [ -n "$$failed" ]; then echo "these did not come to an end:$$failed"; exit 1; fi
 
 clean: ## Remove what was built here (the lab's cache stays)
 	rm -rf build dist $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-MARK = "<!-- results of the last `make bench`: written by it, not by hand -->"
+RESULTS = Path(os.environ.get("BENCH_RESULTS", Path(__file__).with_name("results.json")))
+"""All figures by key; BENCH_RESULTS names another file, to try something out."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +25,21 @@ class Figure:
     high: float
     times: int
 
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "value": rounded(self.value),
+            "unit": self.unit,
+            "low": rounded(self.low),
+            "high": rounded(self.high),
+            "times": self.times,
+        }
+
 
 class Sheet:
-    """All results of one run of the benchmark."""
+    """All results of one program of the benchmark; ``name`` is the program's."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self.figures: dict[str, Figure] = {}
 
     def add(self, key: str, values: Sequence[float], unit: str) -> Figure:
@@ -40,38 +53,32 @@ class Sheet:
         lasts longer than one repetition meets both."""
         self.add(key, [other / one for one, other in zip(ours, peer, strict=True)], "x")
 
-    def write(self, path: Path) -> None:
-        """Add to what other measurements wrote there; a figure measured anew replaces the old."""
-        known = json.loads(path.read_text()) if path.exists() else {}
-        flat = {one.key: {"value": _rounded(one.value), "unit": one.unit} for one in self._all()}
-        path.write_text(json.dumps({**known, **flat}, indent=2, sort_keys=True) + "\n")
+    def write(self, setting: Mapping[str, str]) -> None:
+        """Add to what other programs wrote; a figure measured anew replaces the old.
 
-    def write_table(self, path: Path, setting: Mapping[str, str]) -> None:
-        """Replace what stands between the two marks of ``path``."""
-        head, _, rest = path.read_text().partition(MARK)
-        _, _, tail = rest.partition(MARK)
-        rows = [
-            "| figure | median | least | most | unit | times |",
-            "|---|---:|---:|---:|---|---:|",
-        ]
-        rows += [
-            f"| `{one.key}` | {_rounded(one.value)} | {_rounded(one.low)} | {_rounded(one.high)} "
-            f"| {one.unit} | {one.times} |"
-            for one in self._all()
-        ]
-        rows += [""] + [f"- {what}: {how}" for what, how in setting.items()]
-        path.write_text(f"{head}{MARK}\n" + "\n".join(rows) + f"\n{MARK}{tail}")
-
-    def _all(self) -> list[Figure]:
-        return sorted(self.figures.values(), key=lambda one: one.key)
+        ``setting`` is what a reader needs to judge this program's figures; it goes beside them.
+        """
+        _merge(RESULTS, {key: one.to_json() for key, one in self.figures.items()})
+        _merge(settings_file(RESULTS), {self._name: dict(setting)})
+        print(f"written: {RESULTS}", flush=True)
 
 
-def _rounded(value: float) -> float | int:
+def settings_file(results: Path) -> Path:
+    """Where the settings stand that belong to a file of results."""
+    return results.with_name(f"{results.stem}-settings.json")
+
+
+def _merge(path: Path, more: Mapping[str, Any]) -> None:
+    known = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**known, **more}, indent=2, sort_keys=True) + "\n")
+
+
+def rounded(value: float) -> float | int:
     """Three figures that count; whole numbers from 100 on."""
     return round(value) if abs(value) >= 100 else float(f"{value:.3g}")
 
 
 def _shown(one: Figure) -> str:
     if one.times == 1:
-        return f"{_rounded(one.value)} {one.unit}"
-    return f"{_rounded(one.value)} {one.unit} ({_rounded(one.low)} to {_rounded(one.high)})"
+        return f"{rounded(one.value)} {one.unit}"
+    return f"{rounded(one.value)} {one.unit} ({rounded(one.low)} to {rounded(one.high)})"

@@ -19,14 +19,14 @@ from pathlib import Path
 
 from bench.changes import change
 from bench.figures import Sheet
-from bench.machine import cold
+from bench.filling import Filling
+from bench.machine import cold, describe
 from bench.ours import Agent, Server
 from bench.sample import SampleDisk
 from bench.wire import HERE, Link, line
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "build" / "bench-lines"
-RESULTS = ROOT / "bench" / "results.json"
 DELAY, LOSS = 0.02, 0.005
 CONTENT_MIB = {2: 24, 10: 80, 50: 300}
 """By Mbit/s: about a minute or two each."""
@@ -36,7 +36,7 @@ PIECES = 16
 def measure(sheet: Sheet, mbit: int, congestion: str) -> None:
     content = CONTENT_MIB.get(mbit, 6 * mbit)
     with ExitStack() as cleanup:
-        sample = cleanup.enter_context(SampleDisk(WORK, 1 << 30, content << 20, 0))
+        sample = cleanup.enter_context(SampleDisk(WORK, 1 << 30, Filling(copied=content << 20)))
         inside = cleanup.enter_context(line(Link(mbit * 1e6, DELAY, LOSS), congestion))
         server = cleanup.enter_context(Server(WORK, HERE))
         server.rest()
@@ -59,10 +59,10 @@ def main() -> int:
     parser.add_argument("--congestion", default="cubic", help="of the primary's kernel")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
-    sheet = Sheet()
+    sheet = Sheet("lines")
     for mbit in given.line or [2, 10, 50]:
         measure(sheet, mbit, given.congestion)
-    sheet.write(RESULTS)
+    sheet.write({**describe(), "congestion control": given.congestion})
     return 0
 
 

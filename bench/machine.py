@@ -24,19 +24,29 @@ def timed(work: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
+VERSIONS = (
+    ["dd", "--version"],
+    ["rsync", "--version"],
+    ["borg", "--version"],
+    ["restic", "version"],
+    ["nbdcopy", "--version"],
+    ["nbdkit", "--version"],
+    ["/usr/bin/python3", "--version"],
+)
+
+
 def describe() -> dict[str, str]:
     """What a reader needs to judge the figures."""
-    return {
-        "machine": f"{_processor()}, {os.cpu_count()} cores, {_memory_gib()} GiB memory, "
-        f"Linux {os.uname().release}",
-        "versions": "; ".join(
-            run([*command, "--version"] if command[0] != "restic" else ["restic", "version"])
-            .out.splitlines()[0]
-            .strip()
-            for command in (["dd"], ["rsync"], ["borg"], ["restic"], ["/usr/bin/python3"])
-        ),
-        "date": time.strftime("%Y-%m-%d"),
-    }
+    kernel = os.uname().release
+    here = f"{_processor()}, {os.cpu_count()} cores, {_memory_gib()} GiB memory, Linux {kernel}"
+    return {"machine": here, "date": time.strftime("%Y-%m-%d")}
+
+
+def versions(bdsync: Path | None) -> str:
+    """Of all the programs that are compared."""
+    told = [run(command).out.splitlines()[0].strip() for command in VERSIONS]
+    # bdsync tells its version to nobody.
+    return "; ".join([*told, "bdsync built from source" if bdsync else "no bdsync"])
 
 
 def _processor() -> str:
@@ -57,6 +67,11 @@ def peak_mib(pid: int) -> float:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
     raise RuntimeError(f"process {pid} is gone")
+
+
+def reset_peak(pid: int) -> None:
+    """Let the peak begin anew at what the process has resident now."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5\n")
 
 
 def cpu_seconds(pid: int) -> float:

@@ -71,7 +71,7 @@ class Server:
         self.pool = directory / "pool"
         self._data = directory / "server"
         self._cleanup = ExitStack()
-        self._port = _free_port()
+        self._port = free_port()
 
     def __enter__(self) -> Server:
         self._put_away()
@@ -235,7 +235,8 @@ class Agent:
         return self._server.catalogue.jobs.find(job).state in ("failed", "cancelled")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port on loopback that nobody has now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

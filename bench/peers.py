@@ -1,7 +1,8 @@
 """The other programs, each doing the job the way its manual says for disk images.
 
-Each keeps its copy in the same pool filesystem, ends with what it wrote on the disk (fsync), and
-works on this machine alone: none of them has to cross a network or TLS, which we do.
+Each keeps its copy in the same pool filesystem and ends with what it wrote on the disk (fsync).
+Those here work on this machine alone: none has to cross a network or TLS, which we do. Those that
+cross a network are in :mod:`bench.networked`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class Peer(Protocol):
     def again(self) -> None: ...
 
 
-def _remove(directory: Path) -> None:
+def empty(directory: Path) -> None:
+    """Make the directory anew, with nothing in it."""
     run(["rm", "-rf", directory], timeout=300)
     directory.mkdir(parents=True)
 
@@ -49,7 +51,7 @@ class Dd:
         self._script = ""
 
     def prepare(self) -> None:
-        _remove(self._directory)
+        empty(self._directory)
         joined: list[list[int]] = []
         for first, count in self._sample.used():
             if joined and first - sum(joined[-1]) <= self.gap:
@@ -84,7 +86,7 @@ class Rsync:
         self._directory = directory
 
     def prepare(self) -> None:
-        _remove(self._directory)
+        empty(self._directory)
 
     def full(self) -> None:
         self._copy("--sparse")
@@ -101,7 +103,10 @@ class Rsync:
 
 
 class Borg:
-    """``borg create`` of the image, without encryption, compression as it comes (lz4)."""
+    """``borg create`` of the image, without encryption, compression as it comes (lz4).
+
+    Chunks of fixed size, as its manual advises for images of disks: so it also skips holes.
+    """
 
     name = "borg"
 
@@ -111,7 +116,7 @@ class Borg:
         self._count = 0
 
     def prepare(self) -> None:
-        _remove(self._directory)
+        empty(self._directory)
         self._borg("init", "--encryption=none", str(self._directory / "repository"))
 
     def full(self) -> None:
@@ -120,7 +125,8 @@ class Borg:
     def again(self) -> None:
         self._count += 1
         archive = f"{self._directory / 'repository'}::{self._count}"
-        self._borg("create", "--files-cache=disabled", archive, str(self._source))
+        chunks = ["--sparse", "--chunker-params=fixed,4194304"]
+        self._borg("create", "--files-cache=disabled", *chunks, archive, str(self._source))
 
     def _borg(self, *arguments: str) -> None:
         base = str(self._directory / "home")
@@ -137,7 +143,7 @@ class Restic:
         self._directory = directory
 
     def prepare(self) -> None:
-        _remove(self._directory)
+        empty(self._directory)
         self._restic("init")
 
     def full(self) -> None:

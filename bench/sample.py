@@ -1,31 +1,30 @@
-"""The primary's disk: a partitioned image on a loop device, its ext4 mounted and in use.
-
-The content is this machine's own: programs, libraries, sources, text, and a share of bytes that
-can't be compressed. The same seed gives the same choice.
-"""
+"""The primary's disk: a partitioned image on a loop device, its filesystem mounted and in use."""
 
 from __future__ import annotations
 
 import os
-import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
+from bench.filling import Filling, fill
 from notfallserver.agent.disks.direct import DirectDisk
 from notfallserver.agent.disks.linux import protected_disks
 from notfallserver.agent.disks.mounts import current_mounts
 from notfallserver.agent.disks.used import Census, used_runs
 from notfallserver.server.host.run import run
-from notfallserver.wire.blocks import BLOCK, Run, block_length
+from notfallserver.wire.blocks import BLOCK, Run
 
-SIZE = 4 << 30
-COPIED = 2600 << 20
-INCOMPRESSIBLE = 450 << 20
-SOURCES = (Path("/usr/lib"), Path("/usr/share"), Path("/usr/bin"), Path("/usr/local"))
-SEED = 20
+MAKE = {
+    "ext4": ["-q", "-L", "bench", "-E", "lazy_itable_init=0,lazy_journal_init=0"],
+    "xfs": ["-q", "-L", "bench"],
+}
+"""How each filesystem is made: so that none of it is left to be written later."""
+
+AT_ONCE = 16
+"""Blocks in one read: 1 MiB."""
 
 Hashes = dict[int, bytes]
 """Hash of each used block."""
@@ -54,33 +53,41 @@ class Sample:
     def hashes(self) -> Hashes:
         """What the disk holds now, read apart from all tools that are measured."""
         os.sync()
-        found: Hashes = {}
+        return {
+            number: blake2b(content, digest_size=16).digest()
+            for number, content in self._read(self.used())
+        }
+
+    def contents(self, numbers: Sequence[int]) -> Iterator[memoryview]:
+        """These blocks as they are now."""
+        for _, content in self._read([(number, 1) for number in numbers]):
+            yield content
+
+    def _read(self, runs: Sequence[Run]) -> Iterator[tuple[int, memoryview]]:
         disk = DirectDisk(protected_disks([str(self.device)])[0])
         try:
-            for first, count in self.used():
-                for number in range(first, first + count):
-                    content = disk.read(number * BLOCK, block_length(number, disk.size))
-                    found[number] = blake2b(content, digest_size=16).digest()
+            for first, count in runs:
+                for start in range(first, first + count, AT_ONCE):
+                    step = min(AT_ONCE, first + count - start)
+                    length = min(step * BLOCK, disk.size - start * BLOCK)
+                    read = memoryview(disk.read(start * BLOCK, length))
+                    for place in range(step):
+                        yield start + place, read[place * BLOCK : (place + 1) * BLOCK]
         finally:
             disk.close()
-        return found
 
 
 class SampleDisk:
     """Makes the disk, and puts everything away at the end (and what a crash left)."""
 
     def __init__(
-        self,
-        directory: Path,
-        size: int = SIZE,
-        copied: int = COPIED,
-        incompressible: int = INCOMPRESSIBLE,
+        self, directory: Path, size: int, filling: Filling, filesystem: str = "ext4"
     ) -> None:
         self._image = directory / "primary.img"
         self._tree = directory / "primary"
         self._size = size
-        self._copied = copied
-        self._incompressible = incompressible
+        self._filling = filling
+        self._filesystem = filesystem
 
     def __enter__(self) -> Sample:
         self._put_away()
@@ -101,11 +108,10 @@ class SampleDisk:
         run(["partx", "-u", device])
         part = Path(f"{device}p1")
         _wait_for(part)
-        options = "lazy_itable_init=0,lazy_journal_init=0"
-        run(["mkfs.ext4", "-q", "-L", "bench", "-E", options, part], timeout=120)
+        run([f"mkfs.{self._filesystem}", *MAKE[self._filesystem], part], timeout=300)
         self._tree.mkdir(exist_ok=True)
         run(["mount", "-o", "noatime", part, self._tree])
-        _fill(self._tree, self._copied, self._incompressible)
+        fill(self._tree, self._filling)
         os.sync()
         return Sample(self._image, device, self._tree)
 
@@ -114,7 +120,7 @@ class SampleDisk:
 
     def _put_away(self) -> None:
         if self._tree.is_mount():
-            run(["umount", self._tree], timeout=120)
+            run(["umount", self._tree], timeout=300)
         if self._image.exists():
             for device in run(["losetup", "-n", "-O", "NAME", "-j", self._image]).out.split():
                 run(["losetup", "-d", device])
@@ -128,37 +134,3 @@ def _wait_for(node: Path) -> None:
         if time.monotonic() > until:
             raise RuntimeError(f"{node} did not appear")
         time.sleep(0.05)
-
-
-def _fill(tree: Path, copied: int, incompressible: int) -> None:
-    chosen, names = 0, []
-    for path, size in _candidates():
-        if chosen + size > copied:
-            continue
-        chosen += size
-        names.append(str(path))
-    listing = "\0".join(names)
-    run(
-        ["rsync", "-a", "--from0", "--files-from=-", "/", tree / "copied"],
-        text_in=listing,
-        timeout=900,
-        ok=(0, 23, 24),  # a file that vanished or can't be read is one less
-    )
-    dice = random.Random(SEED)
-    (tree / "packed").mkdir()
-    for number in range(incompressible >> 20):
-        (tree / "packed" / f"{number}.bin").write_bytes(dice.randbytes(1 << 20))
-
-
-def _candidates() -> Iterator[tuple[Path, int]]:
-    found = []
-    for source in SOURCES:
-        for folder, _, names in os.walk(source):
-            for name in names:
-                path = Path(folder, name)
-                if not path.is_symlink() and path.is_file():
-                    # A file takes whole pages on the disk.
-                    found.append((path, -(-path.stat().st_size // 4096) * 4096))
-    found.sort()
-    random.Random(SEED).shuffle(found)
-    yield from found

@@ -13,42 +13,22 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 from bench.figures import Sheet
-from bench.machine import peak_mib
+from bench.loops import loop_device, mounted
+from bench.machine import describe, peak_mib
 from bench.ours import Agent, Server
 from notfallserver.server.host.run import run
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "bench" / "results.json"
 WORK = ROOT / "build" / "scale"
 TIB = 1 << 40
 MIB = 1 << 20
 DISK = 16 * TIB
 FILES, FILE = 64, 32 * MIB
 AGENTS, EACH = 20, 64 * MIB
-
-
-@contextmanager
-def loop_device(image: Path, *options: str) -> Iterator[Path]:
-    device = run(["losetup", "--find", "--show", *options, image]).out.strip()
-    try:
-        yield Path(device)
-    finally:
-        run(["losetup", "--detach", device])
-
-
-@contextmanager
-def mounted(what: Path, where: Path, *options: str) -> Iterator[Path]:
-    where.mkdir(parents=True, exist_ok=True)
-    run(["mount", *options, what, where])
-    try:
-        yield where
-    finally:
-        run(["umount", where])
 
 
 def huge_disk(stack: ExitStack) -> tuple[Path, Path]:
@@ -147,14 +127,14 @@ def main() -> int:
     wanted = sys.argv[1:] or ["many", "huge"]
     run(["rm", "-rf", WORK], timeout=300)
     WORK.mkdir(parents=True)
-    sheet = Sheet()
+    sheet = Sheet("scale")
     for what in (many, huge):
         if what.__name__ not in wanted:
             continue
         with Server(WORK) as server:
             sheet.add(f"server_start_mib_{what.__name__}", [peak_mib(server.process.pid)], "MiB")
             what(sheet, server)
-    sheet.write(RESULTS)
+    sheet.write(describe())
     run(["rm", "-rf", WORK], timeout=300)
     return 0
 

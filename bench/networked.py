@@ -1,0 +1,97 @@
+"""The peers whose two halves talk over the network: here over TCP on loopback, without TLS."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from shlex import quote
+
+from bench.ours import free_port
+from bench.peers import LIMIT, empty
+from bench.sample import Sample
+from notfallserver.server.host.run import run
+from notfallserver.wire.blocks import BLOCK
+
+HOST = "127.0.0.1"
+
+
+class Nbdcopy:
+    """``nbdcopy`` from ``nbdkit``, which serves the image below the device; skips its holes.
+
+    It knows no earlier state: a later run is a full copy again, into a new file.
+    """
+
+    name = "nbdcopy"
+
+    def __init__(self, sample: Sample, directory: Path) -> None:
+        self._source = sample.image
+        self._directory = directory
+
+    def prepare(self) -> None:
+        empty(self._directory)
+
+    def full(self) -> None:
+        self.again()
+
+    def again(self) -> None:
+        target = quote(str(self._directory / "disk.raw"))
+        # nbdkit ends when what it runs has ended, with the same exit code.
+        serve = ["nbdkit", "--readonly", f"--ipaddr={HOST}", f"--port={free_port()}"]
+        copy = f"exec nbdcopy --flush nbd://{HOST}:$port {target}"
+        run([*serve, "file", self._source, "fadvise=sequential", "--run", copy], timeout=LIMIT)
+
+
+class Bdsync:
+    """``bdsync`` compares hashes of blocks of both sides, reading both; a patch is piped to itself.
+
+    The side of the pool asks, so one connection does: ``--remdata`` fetches what differs.
+    """
+
+    name = "bdsync"
+
+    def __init__(self, sample: Sample, directory: Path, program: Path) -> None:
+        self._source = sample.image
+        self._directory = directory
+        self._program = quote(str(program))
+
+    def prepare(self) -> None:
+        empty(self._directory)
+        with (self._directory / "disk.raw").open("wb") as stream:
+            stream.truncate(self._source.stat().st_size)
+
+    def full(self) -> None:
+        self.again()
+
+    def again(self) -> None:
+        target, port = quote(str(self._directory / "disk.raw")), free_port()
+        listen = f"TCP-LISTEN:{port},bind={HOST},reuseaddr,nodelay"
+        connect = f"socat -t0.05 -b262144 - TCP:{HOST}:{port},nodelay,retry=100,interval=0.05"
+        script = f"""
+            set -eo pipefail
+            socat -t0.05 -b262144 {listen} EXEC:"{self._program} --server" &
+            served=$!
+            trap 'kill $served' EXIT
+            {self._program} --remdata --zeroblocks --blocksize={BLOCK} {quote(connect)} \\
+                {target} {quote(str(self._source))} |
+                {self._program} --patch={target}
+            wait $served
+            trap - EXIT
+            sync {target}
+        """
+        run(["bash"], text_in=script, timeout=LIMIT)
+
+
+def find_bdsync(named: str | None) -> Path | None:
+    """The program that was named, by option or by BDSYNC; else what is on the path, if anything.
+
+    What was named and is not there is an error: figures without it would surprise.
+    """
+    wish = named or os.environ.get("BDSYNC")
+    if wish:
+        found = shutil.which(wish)
+        if not found:
+            raise SystemExit(f"bdsync: there is no program at {wish}; docs/benchmarks.md says how.")
+        return Path(found)
+    found = shutil.which("bdsync")
+    return Path(found) if found else None

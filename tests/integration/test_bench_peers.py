@@ -1,0 +1,45 @@
+"""The peers of the benchmark really copy: a figure of a wrong copy would mean nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bench.networked import Bdsync, Nbdcopy, find_bdsync
+from bench.peers import Peer, Rsync
+from bench.sample import Sample
+
+MIB = 1 << 20
+
+
+def _peer(name: str, sample: Sample, directory: Path) -> Peer:
+    if name == "bdsync":
+        program = find_bdsync(None)
+        if program is None:
+            pytest.skip("Debian has no package of bdsync")
+        return Bdsync(sample, directory, program)
+    return (Rsync if name == "rsync" else Nbdcopy)(sample, directory)
+
+
+@pytest.mark.parametrize("name", ["rsync", "nbdcopy", "bdsync"])
+def test_a_peer_copies_and_brings_its_copy_up_to_date(name: str, tmp_path: Path) -> None:
+    image = tmp_path / "disk.img"
+    with image.open("wb") as stream:
+        stream.truncate(32 * MIB)
+        stream.seek(8 * MIB)
+        stream.write(os.urandom(4 * MIB))
+    peer = _peer(name, Sample(image, image, tmp_path), tmp_path / name)
+    copy = tmp_path / name / "disk.raw"
+    peer.prepare()
+    peer.full()
+    assert copy.read_bytes() == image.read_bytes()
+    assert copy.stat().st_blocks * 512 < 16 * MIB, "holes were filled"
+    with image.open("r+b") as stream:
+        stream.seek(9 * MIB)
+        stream.write(os.urandom(MIB))
+        stream.seek(20 * MIB)
+        stream.write(os.urandom(MIB))
+    peer.again()
+    assert copy.read_bytes() == image.read_bytes()
