@@ -27,14 +27,14 @@ from source_machine import (
 )
 from two_servers import WAITING, Door, Hanging, Two, another_receiver
 
-from notfallserver.agent import line, meeting
+from notfallserver.agent import line, meeting, sight
 from notfallserver.agent.applications.settings import ApplicationSettings, Own
 from notfallserver.agent.changes.keeping import remove_traces
 from notfallserver.agent.freeze.linux import thaw_leftovers
-from notfallserver.agent.meeting import worth_waiting
 from notfallserver.agent.moment import FrozenBuffer
 from notfallserver.agent.place import Place
 from notfallserver.agent.servers import known_servers
+from notfallserver.agent.sight import worth_waiting
 from notfallserver.wire.blocks import Run
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -143,7 +143,7 @@ def test_a_server_that_hangs_does_not_hold_the_other(
     """It hangs until the other's version is made, from each moment on; later it catches up."""
     copies = copy_while_frozen(machine, monkeypatch)
     monkeypatch.setattr(meeting, "PATIENCE_S", 2.0)
-    monkeypatch.setattr(meeting, "STALL_S", 2.0)
+    monkeypatch.setattr(sight, "STALL_S", 2.0)
     monkeypatch.setattr(line, "PATIENCE", 1.0)
     two.together()
     other, gone = two.receivers
