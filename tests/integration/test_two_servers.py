@@ -27,15 +27,16 @@ from source_machine import (
 )
 from two_servers import WAITING, Door, Hanging, Two, another_receiver
 
-from notfallserver.agent import line, meeting
+from notfallserver.agent import line, meeting, sight
 from notfallserver.agent.applications.settings import ApplicationSettings, Own
 from notfallserver.agent.changes.keeping import remove_traces
 from notfallserver.agent.freeze.linux import thaw_leftovers
-from notfallserver.agent.meeting import worth_waiting
 from notfallserver.agent.moment import FrozenBuffer
 from notfallserver.agent.place import Place
 from notfallserver.agent.servers import known_servers
+from notfallserver.agent.sight import worth_waiting
 from notfallserver.wire.blocks import Run
+from notfallserver.wire.errors import NotfallError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -143,7 +144,7 @@ def test_a_server_that_hangs_does_not_hold_the_other(
     """It hangs until the other's version is made, from each moment on; later it catches up."""
     copies = copy_while_frozen(machine, monkeypatch)
     monkeypatch.setattr(meeting, "PATIENCE_S", 2.0)
-    monkeypatch.setattr(meeting, "STALL_S", 2.0)
+    monkeypatch.setattr(sight, "STALL_S", 2.0)
     monkeypatch.setattr(line, "PATIENCE", 1.0)
     two.together()
     other, gone = two.receivers
@@ -176,6 +177,33 @@ def test_a_server_that_hangs_does_not_hold_the_other(
         assert not later.read_all, moment
         assert later.bytes_sent < 4 * MIB, moment
     check_equal(gone, copies)
+
+
+def test_when_the_one_that_freezes_for_both_fails_the_other_freezes_alone(
+    machine: Machine, two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = copy_while_frozen(machine, monkeypatch)
+    two.together()
+    read_frozen = FrozenBuffer.read
+    reads: list[int] = []
+
+    def fail_once(self: FrozenBuffer, wanted: list[list[Run]]) -> None:
+        reads.append(1)
+        if len(reads) == 1:
+            raise NotfallError("disk-read", "It cannot be read.", "Check it.")
+        read_frozen(self, wanted)
+
+    with Records(machine), Scatter(machine), monkeypatch.context() as patches:
+        patches.setattr(FrozenBuffer, "read", fail_once)
+        results = [run.result() for run in two.begin()]
+        two.doors[0].open()
+        two.doors[1].open()
+    assert sorted(type(one).__name__ for one in results) == ["NotfallError", "Outcome"]
+    failed = [isinstance(one, NotfallError) for one in results].index(True)
+    check_equal(two.receivers[1 - failed], copies)
+    later = [two.service.first, *two.service.others][failed].replicate()
+    assert not later.read_all
+    check_equal(two.receivers[failed], copies)
 
 
 BOTH = """

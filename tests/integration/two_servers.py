@@ -89,8 +89,8 @@ class Two:
         self.config = first.config
         self.service = Service(self.config, Stop())
 
-    def together(self) -> tuple[Outcome, Outcome]:
-        """A run for each, begun at the same time."""
+    def begin(self) -> tuple[Running, Running]:
+        """A run for each; neither goes on before both have begun."""
         begun = threading.Barrier(2)
 
         def await_other(what: str) -> None:
@@ -99,8 +99,12 @@ class Two:
 
         for door in self.doors:
             door.before(await_other)
-        runs = [self.start(0), self.start(1)]
-        outcomes = runs[0].outcome(), runs[1].outcome()
+        return self.start(0), self.start(1)
+
+    def together(self) -> tuple[Outcome, Outcome]:
+        """A run for each, begun at the same time."""
+        one, other = self.begin()
+        outcomes = one.outcome(), other.outcome()
         for door in self.doors:
             door.open()
         return outcomes
@@ -134,20 +138,21 @@ class Running:
         except Exception as error:
             self._result.append(error)
 
-    def _ended(self) -> Any:
+    def result(self) -> Any:
+        """The outcome or the error."""
         self.thread.join(PATIENCE)
         assert not self.thread.is_alive(), "it took too long"
         return self._result[0]
 
     def outcome(self) -> Outcome:
-        result = self._ended()
+        result = self.result()
         if isinstance(result, Exception):
             raise result
         assert isinstance(result, Outcome)
         return result
 
     def error(self) -> Exception:
-        result = self._ended()
+        result = self.result()
         assert isinstance(result, Exception), result
         return result
 

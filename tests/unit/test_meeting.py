@@ -10,9 +10,10 @@ from typing import Any, cast
 import pytest
 
 from notfallserver.agent.disks.runs import merged
-from notfallserver.agent.meeting import Companion, Meeting, Sight, Stage, worth_waiting
+from notfallserver.agent.meeting import Companion, Meeting, Stage
 from notfallserver.agent.moment import Still
 from notfallserver.agent.passes import Passes
+from notfallserver.agent.sight import Sight, worth_waiting
 from notfallserver.agent.standstill import _all
 
 STILL = cast(Still, object())
