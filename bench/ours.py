@@ -30,6 +30,8 @@ from notfallserver.wire.client import Client, tls_context
 from notfallserver.wire.errors import NotfallError
 
 PYTHON = "/usr/bin/python3"
+TIED = ("setpriv", "--pdeathsig", "TERM")
+"""Before a command: it ends when the benchmark does, also when that is killed."""
 LIMIT = 1800.0
 
 _SERVE = (
@@ -94,7 +96,9 @@ class Server:
         self.catalogue.people.keep_cli_token(token)
         log = self._cleanup.enter_context((self._directory / "server.log").open("wb"))
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _SERVE, str(settings)], stdin=subprocess.DEVNULL, stderr=log
+            [*TIED, sys.executable, "-c", _SERVE, str(settings)],
+            stdin=subprocess.DEVNULL,
+            stderr=log,
         )
         self._cleanup.callback(_end, self.process)
         context = tls_context(self.authority.ca_pem)
@@ -184,7 +188,7 @@ class Agent:
         self._log = (self._directory / "agent.log").open("wb")
         program = self._directory / "agent.pyz"
         self.process = subprocess.Popen(
-            [*self._inside, PYTHON, "-B", program, "run", "--config", self._directory],
+            [*self._inside, *TIED, PYTHON, "-B", program, "run", "--config", self._directory],
             stdin=subprocess.DEVNULL,
             stderr=self._log,
         )

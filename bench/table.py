@@ -103,8 +103,8 @@ def _freeze(results: Results) -> list[str]:
     wanted = [
         ("longest freeze of the later runs, ms", "freeze_ms_{}"),
         ("freeze of the first run, ms", "freeze_first_ms_{}"),
-        ("longest wait of the application, later runs, ms", "freeze_stall_ms_{}"),
-        ("the same, first run, ms", "freeze_stall_first_ms_{}"),
+        ("longest wait of the application in a later run, ms", "freeze_stall_ms_{}"),
+        ("the same in the first run, ms", "freeze_stall_first_ms_{}"),
         ("the same without a run, ms", "freeze_stall_calm_ms_{}"),
         ("a later run, s", "freeze_run_s_{}"),
         ("the first run, s", "freeze_first_run_s_{}"),
