@@ -227,14 +227,11 @@ class ServerProcess:
 
         A real activation needs a machine; what follows here needs only its disks.
         """
+        store = self.pool.primary(primary)
+        newest = store.need_newest()
+        with store.preparing(newest) as clones:
+            store.make_standin(clones, {})
         with self.catalogue() as catalogue:
-            end = time.monotonic() + 60
-            while catalogue.jobs.unfinished(primary):  # the server prepares this version, too
-                assert time.monotonic() < end
-                time.sleep(0.05)
-            store = self.pool.primary(primary)
-            with store.preparing(store.need_newest()) as clones:
-                store.make_standin(clones, {})
             for before, after, event in (
                 ("normal", "activating", "activate"),
                 ("activating", "emergency", "standin_up"),
