@@ -8,7 +8,7 @@ from pathlib import Path
 from shlex import quote
 
 from bench.ours import free_port
-from bench.peers import LIMIT, empty
+from bench.peers import LIMIT, IntoFile
 from bench.sample import Sample
 from notfallserver.server.host.run import run
 from notfallserver.wire.blocks import BLOCK
@@ -16,7 +16,7 @@ from notfallserver.wire.blocks import BLOCK
 HOST = "127.0.0.1"
 
 
-class Nbdcopy:
+class Nbdcopy(IntoFile):
     """``nbdcopy`` from ``nbdkit``, which serves the image below the device; skips its holes.
 
     It knows no earlier state: a later run is a full copy again, into a new file.
@@ -24,25 +24,18 @@ class Nbdcopy:
 
     name = "nbdcopy"
 
-    def __init__(self, sample: Sample, directory: Path) -> None:
-        self._source = sample.image
-        self._directory = directory
-
-    def prepare(self) -> None:
-        empty(self._directory)
-
     def full(self) -> None:
         self.again()
 
     def again(self) -> None:
-        target = quote(str(self._directory / "disk.raw"))
+        target = quote(str(self._target))
         # nbdkit ends when what it runs has ended, with the same exit code.
         serve = ["nbdkit", "--readonly", f"--ipaddr={HOST}", f"--port={free_port()}"]
         copy = f"exec nbdcopy --flush nbd://{HOST}:$port {target}"
         run([*serve, "file", self._source, "fadvise=sequential", "--run", copy], timeout=LIMIT)
 
 
-class Bdsync:
+class Bdsync(IntoFile):
     """``bdsync`` compares hashes of blocks of both sides, reading both; a patch is piped to itself.
 
     The side of the pool asks, so one connection does: ``--remdata`` fetches what differs.
@@ -51,20 +44,19 @@ class Bdsync:
     name = "bdsync"
 
     def __init__(self, sample: Sample, directory: Path, program: Path) -> None:
-        self._source = sample.image
-        self._directory = directory
+        super().__init__(sample, directory)
         self._program = quote(str(program))
 
     def prepare(self) -> None:
-        empty(self._directory)
-        with (self._directory / "disk.raw").open("wb") as stream:
+        super().prepare()
+        with self._target.open("wb") as stream:
             stream.truncate(self._source.stat().st_size)
 
     def full(self) -> None:
         self.again()
 
     def again(self) -> None:
-        target, port = quote(str(self._directory / "disk.raw")), free_port()
+        target, port = quote(str(self._target)), free_port()
         listen = f"TCP-LISTEN:{port},bind={HOST},reuseaddr,nodelay"
         connect = f"socat -t0.05 -b262144 - TCP:{HOST}:{port},nodelay,retry=100,interval=0.05"
         script = f"""

@@ -76,17 +76,22 @@ class Dd:
         self.full()
 
 
-class Rsync:
-    """``rsync --inplace`` of the image below the device into a file."""
-
-    name = "rsync"
+class IntoFile:
+    """What copies the image below the device into a file of its own."""
 
     def __init__(self, sample: Sample, directory: Path) -> None:
         self._source = sample.image
         self._directory = directory
+        self._target = directory / "disk.raw"
 
     def prepare(self) -> None:
         empty(self._directory)
+
+
+class Rsync(IntoFile):
+    """``rsync --inplace`` of the image below the device into a file."""
+
+    name = "rsync"
 
     def full(self) -> None:
         self._copy("--sparse")
@@ -95,9 +100,8 @@ class Rsync:
         self._copy("--no-whole-file", f"--block-size={BLOCK}")
 
     def _copy(self, *how: str) -> None:
-        target = self._directory / "disk.raw"
         run(
-            ["rsync", "--inplace", "--ignore-times", "--fsync", *how, self._source, target],
+            ["rsync", "--inplace", "--ignore-times", "--fsync", *how, self._source, self._target],
             timeout=LIMIT,
         )
 
