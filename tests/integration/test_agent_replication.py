@@ -22,6 +22,7 @@ from source_machine import (
 )
 
 from notfallserver.agent.changes import ledger
+from notfallserver.agent.disks import md
 from notfallserver.agent.moment import FrozenBuffer
 from notfallserver.agent.service import Service
 from notfallserver.agent.stop import Stop
@@ -117,6 +118,17 @@ def test_without_tracker_a_freeze_that_would_last_too_long_is_refused(
     assert caught.value.code == "not-consistent"
     assert receiver.failures[0]["code"] == "not-consistent"
     assert receiver.store.newest() is None
+
+
+def test_an_array_that_is_filled_further_while_frozen_makes_it_try_again(
+    machine: Machine, receiver: Receiver, agent: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stands for md, which this kernel may not have: only what sysfs would say is made up."""
+    told = iter([["80"], ["160"], ["160"], ["160"]])
+    monkeypatch.setattr(md, "filled_until", lambda: next(told))
+    outcome = agent.replicate()
+    assert next(told, None) is None  # asked four times: twice in each of two frozen moments
+    assert outcome.version == receiver.image().parent.name
 
 
 def test_cut_connections_are_tried_again(

@@ -183,7 +183,7 @@ def broken_frames(agent: HandAgent) -> list[tuple[str, str, bytes]]:
     lied = bytearray(good)
     lied[-1] ^= 1
     bomb = bytearray(write_blocks(0, [(0, hash_block(b"x" * BLOCK))], b"x" * BLOCK, ZLIB))
-    HEADER.pack_into(bomb, 0, b"NFB1", 0, ZLIB, 1, BLOCK // 2)
+    HEADER.pack_into(bomb, 0, b"NFB2", 0, ZLIB, 1, BLOCK // 2)
     behind = [(FEW, hash_block(agent.disk[:BLOCK]))]
     many = [(0, entries[0][1])] * (BATCH_BLOCKS + 1)
     zero = write_blocks(0, [(0, HOLE)], bytes(BLOCK), PLAIN)
@@ -197,13 +197,13 @@ def broken_frames(agent: HandAgent) -> list[tuple[str, str, bytes]]:
         ("another frame's magic", "blocks", write_offer(0, entries)),
         ("wrong hash", "blocks", bytes(lied)),
         ("hash of a hole", "blocks", zero),
-        ("unknown codec", "blocks", HEADER.pack(b"NFB1", 0, 77, 4, 4 * BLOCK) + good[16:]),
+        ("unknown codec", "blocks", HEADER.pack(b"NFB2", 0, 77, 4, 4 * BLOCK) + good[16:]),
         ("says less than it unpacks to", "blocks", bytes(bomb)),
-        ("rubbish to unpack", "blocks", HEADER.pack(b"NFB1", 0, ZLIB, 4, 4 * BLOCK) + good[16:]),
+        ("rubbish to unpack", "blocks", HEADER.pack(b"NFB2", 0, ZLIB, 4, 4 * BLOCK) + good[16:]),
         ("too many blocks", "blocks", write_blocks(0, many, bytes(len(many) * BLOCK), ZLIB)),
         ("behind the end", "blocks", write_blocks(0, behind, agent.disk[:BLOCK], PLAIN)),
         ("no such disk", "blocks", write_blocks(9, entries, agent.disk[: 4 * BLOCK], PLAIN)),
-        ("no entries", "blocks", HEADER.pack(b"NFB1", 0, PLAIN, 0, 0)),
+        ("no entries", "blocks", HEADER.pack(b"NFB2", 0, PLAIN, 0, 0)),
         ("offer cut short", "offer", write_offer(0, entries)[:-1]),
         ("offer too long", "offer", write_offer(0, entries) + b"x"),
         ("offer of too many", "offer", write_offer(0, [(0, HOLE)] * (OFFER_BLOCKS + 1))),
@@ -461,6 +461,8 @@ def test_a_deep_run_is_ordered_and_what_it_finds_is_told_loudly(
         assert (result["deep"], result["unexplained_blocks"]) == (True, 3)
         deep = root.get(f"/api/v1/primaries/{agent.name}").json()["deep"]
         assert (deep["unexplained"], deep["found_in"], deep["days"]) == (3, stamp, 14)
+        page = root.get("/present", headers={"Accept-Language": "de"}).text
+        assert "fand 3 Blöcke, die sich unbemerkt geändert hatten" in page
         journal = root.get("/api/v1/journal", params={"primary": agent.name}).json()
         assert [one["event"] for one in journal].count("unseen-changes") == 1
     assert "UNSEEN CHANGES" in server.notfall("primary", "show", agent.name).stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,6 +29,7 @@ from source_machine import (
 )
 from two_servers import WAITING, Door, Hanging, Two, another_receiver
 
+from notfallserver import VERSION
 from notfallserver.agent import line, meeting, sight
 from notfallserver.agent.applications.settings import ApplicationSettings, Own
 from notfallserver.agent.changes.keeping import remove_traces
@@ -374,6 +377,19 @@ except NotfallError as error:
 """
 
 
+def of_version(program: Path, version: str) -> bytes:
+    """The same agent, saying that it is of another version."""
+    changed = io.BytesIO(b"#!/usr/bin/env python3\n")
+    changed.seek(0, io.SEEK_END)
+    with zipfile.ZipFile(program) as package, zipfile.ZipFile(changed, "a") as copy:
+        for one in package.infolist():
+            content = package.read(one)
+            if one.filename == "notfallserver/__init__.py":
+                content = content.replace(VERSION.encode(), version.encode())
+            copy.writestr(one, content)
+    return changed.getvalue()
+
+
 def test_a_second_servers_line_adds_it_and_either_can_be_taken_away(
     machine: Machine, receiver: Receiver, tmp_path: Path
 ) -> None:
@@ -404,7 +420,12 @@ def test_a_second_servers_line_adds_it_and_either_can_be_taken_away(
         cleanup.callback(forget)
         assert enrol(receiver, machine.one) == receiver.uuid
         assert call("127.0.0.1") == "last-server"
-        assert enrol(second) == second.uuid  # no disks named: the machine's are as they were
+        installed, ours = target / "agent.pyz", program.read_bytes()
+        for version, stays in (("99.1.0", True), ("0.0.9", False)):  # what a server brings is older
+            there = of_version(program, version)
+            installed.write_bytes(there)
+            assert enrol(second) == second.uuid  # no disks named: the machine's are as they were
+            assert installed.read_bytes() == (there if stays else ours)
         name = f"127.0.0.1-{second.url.split(':')[-1]}"
         assert ask("servers").splitlines() == [
             f"127.0.0.1  {receiver.url}",

@@ -62,6 +62,8 @@ ELSEWHERE = Protected("vdb", "/dev/vdb", 77, 1 << 30, 512, True, ())
         ("vdo", (), "VDO"),
         ("integrity", ("J",), "integrity journal"),
         ("integrity", ("B",), ""),
+        ("raid", ("reshape",), "reshaped"),
+        ("raid", ("recover",), ""),
         ("linear", ("8:1", "0"), ""),
         ("snapshot-origin", (), ""),
     ],
@@ -81,6 +83,17 @@ def test_volumes_that_move_data_by_themselves_are_refused(
     with pytest.raises(NotfallError) as caught:
         check_fitness(machine("ext4"), [HERE], [], tmp_path, tables)
     assert told in caught.value.cause and caught.value.remedy
+
+
+def test_a_volume_that_is_being_encrypted_anew_is_refused(tmp_path: Path) -> None:
+    def tables(device: int) -> list[Target]:
+        return [Target(0, 512, "crypt", ("8:1", "32768"))]
+
+    add_device(tmp_path, "dm-0", "0:1", "secret")
+    check_fitness(machine("crypto_LUKS"), [HERE], [], tmp_path, tables)
+    add_device(tmp_path, "dm-1", "0:1", "secret-hotzone-forward")
+    with pytest.raises(NotfallError, match=r"encrypted volume secret, .* encrypted anew"):
+        check_fitness(machine("crypto_LUKS"), [HERE], [], tmp_path, tables)
 
 
 @pytest.mark.parametrize(

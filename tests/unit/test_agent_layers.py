@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from notfallserver.agent.disks import dm, md
 from notfallserver.agent.disks.base import Protected, Volume
 from notfallserver.agent.disks.direct import DirectDisk
+from notfallserver.agent.disks.dm import Target
 from notfallserver.agent.disks.layers import Segment, compose, project
 from notfallserver.agent.disks.stack import Stack
 from notfallserver.agent.disks.swap import active_swaps, is_swap
@@ -98,6 +99,13 @@ def test_linear_and_encrypted_targets_tell_where_they_lie() -> None:
     assert [one.kind for one in told] == ["linear", "crypt", "striped", "linear"]
 
 
+def test_of_a_raid_its_status_tells_what_it_is_doing() -> None:
+    status = table((0, 8, "raid", "raid5_ls 3 AAA 4096/8192 reshape 0 2048 -"))
+    assert dm.parse_table(status, {"raid": (4,)}) == [Target(0, 4096, "raid", ("reshape",))]
+    old = table((0, 8, "raid", "raid5_ls 3 AAA 4096/8192"))  # kernels before 3.10
+    assert dm.parse_table(old, {"raid": (4,)}) == [Target(0, 4096, "raid")]
+
+
 def test_an_answer_that_makes_no_sense_is_refused() -> None:
     broken = table((0, 8, "linear", "8:2 0"))
     struct.pack_into("=I", broken, 20, 3)  # more targets than there are
@@ -130,6 +138,20 @@ def test_other_arrays_tell_nothing(tmp_path: Path, level: str, reshape: str) -> 
     make_array(tmp_path, level, reshape)
     assert md.segments_of(tmp_path) == []
     assert md.segments_of(tmp_path / "absent") == []
+
+
+def test_it_is_told_how_far_the_members_of_an_array_are_filled(tmp_path: Path) -> None:
+    make_array(tmp_path / "md0")
+    array = tmp_path / "md0" / "md"
+    (array / "resync_start").write_text("none\n")
+    for number, told in ((0, "none"), (2, "81920")):
+        (array / f"dev-sd{number}" / "recovery_start").write_text(f"{told}\n")
+    before = md.filled_until(tmp_path)
+    assert before == ["md0 dev-sd0 none", "md0 dev-sd2 81920", "md0 resync_start none"]
+    assert md.filled_until(tmp_path) == before
+    (array / "dev-sd2" / "recovery_start").write_text("163840\n")
+    assert md.filled_until(tmp_path) != before
+    assert md.filled_until(tmp_path / "absent") == []
 
 
 class Tables(dm.Mapper):

@@ -16,6 +16,7 @@ from notfallserver.server.web.peer import Peer
 from notfallserver.server.web.reception import wants_lane
 from notfallserver.wire.client import FRAMES_PROTOCOL, Client, tls_context
 from notfallserver.wire.errors import NotfallError
+from notfallserver.wire.frames import HEADER, PLAIN, contents_start, write_blocks
 
 UUID = "0d1f6c2e-0000-4000-8000-000000000001"
 
@@ -95,6 +96,10 @@ def test_frames_follow_each_other_on_one_connection(client: Client) -> None:
         body = bytes(range(256)) * (length // 256 + 1)
         frame = body[:length]
         assert client.send("POST", "/agent/v1/runs/r1/offer", frame) == frame[::-1]
+    content = bytes(range(256)) * 512
+    frame = write_blocks(0, [(7, bytes(16)), (8, bytes(16))], content, PLAIN)
+    assert bytes(frame[contents_start(frame[: HEADER.size]) :]) == content
+    assert client.send("POST", "/agent/v1/runs/r1/offer", frame) == frame[::-1]
     assert client.send("POST", "/agent/v1/runs/r1/holes", b"x") == b""
 
 

@@ -67,12 +67,27 @@ def test_on_a_line_that_is_clearly_slow_plain_is_not_even_tried() -> None:
     assert packing.choose(TEXT)[0] == PLAIN
 
 
-@pytest.mark.parametrize(("plain", "packed", "best"), [(1.0, 9.0, PLAIN), (9.0, 1.0, ZLIB)])
-def test_packing_settles_on_what_is_faster(plain: float, packed: float, best: int) -> None:
+@pytest.mark.parametrize(
+    ("plain", "packed", "best"), [(1.0, 9.0, PLAIN), (9.0, 1.0, ZLIB), (1.0, 0.9, PLAIN)]
+)
+def test_packing_settles_on_what_is_faster_and_spares_the_processor(
+    plain: float, packed: float, best: int
+) -> None:
     chosen = settle(Packing(ZLIB, [PLAIN, ZLIB], 2, lambda: 0.0), plain, packed, TEXT)
     codecs = [codec for codec, _ in chosen]
     assert codecs.count(best) > 980
     assert len(set(codecs[:2])) == 2
+
+
+def test_a_line_that_is_faster_than_packing_gets_plain_content() -> None:
+    packing = Packing(ZLIB, [PLAIN, ZLIB], 2, lambda: 100e6)
+    for _ in range(200):
+        way = packing.choose(TEXT)
+        if way == (PLAIN, 0):
+            packing.measured(False, MIB, 0, 0.5)  # the server is busy, not the line
+        else:
+            packing.measured(True, MIB, MIB / 50e6, 0.01)
+    assert packing.way == (PLAIN, 0)
 
 
 def test_content_that_does_not_pack_goes_plain_and_is_told_by_a_sample() -> None:
@@ -87,10 +102,10 @@ def test_content_that_does_not_pack_goes_plain_and_is_told_by_a_sample() -> None
 def test_the_level_follows_the_line() -> None:
     line = [100_000.0]
     packing = Packing(ZLIB, readable_codecs(), 2, lambda: line[0], clock=count().__next__)
-    settle(packing, 9.0, 1.0, TEXT, 100)
+    settle(packing, 0.1, 0.002, TEXT, 100)
     thin = packing.way
-    line[0] = 1e10
-    settle(packing, 9.0, 1.0, TEXT, 100)
+    line[0] = 4e8
+    settle(packing, 0.1, 0.002, TEXT, 100)
     assert thin != packing.way
     ladder = LADDER[ZLIB]
     assert ladder.index(thin) > ladder.index(packing.way)

@@ -150,7 +150,7 @@ def test_broken_contents_are_refused_and_change_nothing(store: PrimaryStore) -> 
     wrong_hash = write_blocks(0, [(1, hash_block(content(2)))], content(1), ZLIB)
     outside = write_blocks(0, [(41, hash_block(content(1)))], content(1), ZLIB)
     other_disk = write_blocks(7, [(1, hash_block(content(1)))], content(1), ZLIB)
-    for bad in (good[:-1], good[:10], good + b"x", wrong_hash, outside, other_disk, b"", b"NFB1"):
+    for bad in (good[:-1], good[:10], good + b"x", wrong_hash, outside, other_disk, b"", b"NFB2"):
         with pytest.raises(NotfallError) as caught:
             incoming.receive(bad)
         assert caught.value.code == "bad-frame"

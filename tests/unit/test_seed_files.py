@@ -101,7 +101,7 @@ def test_a_full_disk_says_so() -> None:
 
 
 def test_a_broken_seal_is_told(tmp_path: Path) -> None:
-    for broken in ("", "[]", "{}", "[" * 100000, '{"format": 1, "parts": [1]}'):
+    for broken in ("", "[]", "{}", "[" * 100000, '{"format": 2, "parts": [1]}'):
         (tmp_path / "seed.json").write_text(broken)
         with pytest.raises(NotfallError) as caught:
             Seed(tmp_path)

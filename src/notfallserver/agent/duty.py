@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, MutableMapping, Optional, Tuple
 
 from notfallserver import VERSION
 from notfallserver.agent import config
@@ -33,11 +33,23 @@ HEARTBEAT = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 
 
-class _Named(logging.LoggerAdapter):  # type: ignore[type-arg]
+if TYPE_CHECKING:
+    _Adapter = logging.LoggerAdapter[logging.Logger]
+else:
+    _Adapter = logging.LoggerAdapter  # takes no parameter before Python 3.11
+
+
+class _Named(_Adapter):
     """Says which server a line is about."""
 
-    def process(self, msg: Any, kwargs: Any) -> Tuple[Any, Any]:
-        return f"{self.extra['server']}: {msg}", kwargs  # type: ignore[index]
+    def __init__(self, server: str) -> None:
+        super().__init__(logging.getLogger("notfall-agent"), {})
+        self._server = server
+
+    def process(
+        self, msg: Any, kwargs: MutableMapping[str, Any]
+    ) -> Tuple[Any, MutableMapping[str, Any]]:
+        return f"{self._server}: {msg}", kwargs
 
 
 class Duty:
@@ -53,7 +65,7 @@ class Duty:
         self._stop = stop
         self._meeting = meeting
         self._settings = server.settings()
-        self._log = _Named(logging.getLogger("notfall-agent"), {"server": server.name})
+        self._log = _Named(server.name)
         self._working = threading.Lock()
         """Held while the ledger is worked with."""
         self._ledger: Optional[Ledger] = None

@@ -8,14 +8,16 @@ server than the one that is known makes that one the second (``servers.py``).
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, List, Sequence
 
 import notfallserver
+from notfallserver import VERSION
 from notfallserver.agent import commands, config
 from notfallserver.agent.changes.keeping import remove_traces
 from notfallserver.agent.config import Settings
@@ -100,7 +102,9 @@ def install(wish: Wish) -> str:
         if machine != old:
             _write(wish.directory / "agent.json", config.settings_text(machine).encode())
         _write(server.directory / "agent.json", config.address_text(settings).encode())
-    _copy_program(wish.program)
+    shared = len(known_servers(wish.directory)) > 1
+    if not (shared and version_of(wish.program) > _numbers(VERSION)):
+        _copy_program(wish.program)
     if wish.service:
         _start_service(wish)
     return settings.primary
@@ -154,6 +158,24 @@ def _copy_program(target: Path) -> None:
         return
     target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     _write(target, root.read_bytes(), 0o755)
+
+
+def version_of(program: Path) -> List[int]:
+    """The version of an installed agent in numbers; none if there is no agent.
+
+    A server that joins brings its own program, and may be older than the one that is there.
+    """
+    try:
+        with zipfile.ZipFile(program) as package:
+            text = package.read("notfallserver/__init__.py").decode()
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return []
+    found = re.search(r'^VERSION = "([0-9.]+)"', text, re.MULTILINE)
+    return _numbers(found[1]) if found else []
+
+
+def _numbers(version: str) -> List[int]:
+    return [int(one) for one in re.findall("[0-9]+", version)]
 
 
 def _start_service(wish: Wish) -> None:

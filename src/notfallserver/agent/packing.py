@@ -1,9 +1,10 @@
 """How to pack each frame: by what the line gives and by what the content gives, both measured.
 
 Three questions, cheapest first.
-1. Does packing pay on this line? When sending a packed frame takes far longer than packing it, of
-   course. Else both ways are timed on real frames (seconds per byte of content, packing and
-   sending), the better one is used and the other one tried again more and more seldom; that also
+1. Does packing pay on this line? Not when it takes more than a quarter of the processors can pack.
+   When sending a packed frame takes far longer than packing it, of course. Else both ways are timed
+   on real frames (seconds per byte of content; packing counts twice, as it takes from the primary's
+   own work), the better one is used and the other one tried again more and more seldom; that also
    counts what no formula knows, such as a server on the same processors.
 2. Does this frame's content pack? Asked of a sample; what doesn't goes plain.
 3. How hard? A sample is packed on each level now and then; the level is taken that brings most
@@ -35,6 +36,7 @@ _SMALL = 1 << 18  # frames below this say little about the line, in bytes
 _FIRST, _MOST = 32, 1024  # frames between two comparisons
 _LOOK_SHARE = 0.03  # looking at the levels takes at most this share of a thread's time
 _CLEAR = 4  # sending so many times longer than packing: the line is the limit
+_BURDEN = 2  # packing takes a processor from the primary's own work, waiting for the line doesn't
 _SHARE = 0.3  # weight of the newest measurement
 _PIECES, _PIECE = 8, 1 << 12  # the sample that tells whether content packs at all
 _SAMPLES, _SAMPLE = 4, 1 << 16  # the sample that levels are compared on
@@ -99,6 +101,7 @@ class Packing:
         self._yields: Dict[Way, Yield] = {}
         self._cost: Dict[bool, float] = {}  # by whether it was packed
         self._clear = False
+        self._speed = 0.0  # bytes of content that one thread packs in a second
         self._lock = threading.Lock()
         self._left = 0
         self._pause = _FIRST
@@ -122,7 +125,7 @@ class Packing:
     def _turn(self, length: int) -> bool:
         """Whether to try packing: it is better, or has to be compared again."""
         with self._lock:
-            if length < _SMALL or self._clear:
+            if length < _SMALL or (self._clear and self._better()):
                 return self._better()
             for one in (True, False):
                 if one not in self._cost:
@@ -135,6 +138,8 @@ class Packing:
 
     def _better(self) -> bool:
         """Whether packing is better; true as long as nothing is known."""
+        if 0 < self._speed * self._threads / 4 < self._line():
+            return False  # the line takes more than a quarter of the processors can pack
         plain, packed = self._cost.get(False), self._cost.get(True)
         return self._clear or plain is None or packed is None or packed <= plain
 
@@ -165,10 +170,12 @@ class Packing:
         """A frame with ``length`` bytes of content took so long to pack and to send."""
         if length < _SMALL:
             return
-        cost = (pack_s + send_s) / length
+        cost = (_BURDEN * pack_s + send_s) / length
         with self._lock:
             if packed:
                 self._clear = send_s > _CLEAR * pack_s
+                speed = length / max(pack_s, 1e-6)
+                self._speed += _SHARE * (speed - self._speed) if self._speed else speed
             before = self._cost.get(packed, cost)
             self._cost[packed] = before + _SHARE * (cost - before)
             if self._left <= 0:

@@ -39,9 +39,11 @@ from notfallserver.wire.client import Throttle
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.frames import readable_codecs
 
-SPARE_CONNECTIONS = 5
-"""More than there are workers, for a line that is thin. Not on a single processor, which would
-rather be the limit than the line."""
+AHEAD = 2
+"""So many frames are under way or being stored while the workers are at work on others. Not on a
+single processor, which would rather be the limit than the line or the pool."""
+SPARE_CONNECTIONS = 3
+"""Even more, for a line that is thin."""
 
 
 class Replication:
@@ -110,8 +112,8 @@ class Replication:
             self._ledger.withdraw()
 
     def _transfer(self, begun: Begun, machine: Dict[str, Any], began: float) -> Outcome:
-        spare = SPARE_CONNECTIONS if (os.cpu_count() or 1) > 1 else 0
-        crew = Crew(self._settings.workers, spare)
+        ahead, spare = (AHEAD, SPARE_CONNECTIONS) if (os.cpu_count() or 1) > 1 else (0, 0)
+        crew = Crew(self._settings.workers + ahead, spare)
         self._cleanup.callback(crew.close)
         disks = []
         for one in self._protected:

@@ -21,6 +21,7 @@ from notfallserver.agent.applications.hold import Applications
 from notfallserver.agent.applications.plan import plan_applications
 from notfallserver.agent.config import Settings
 from notfallserver.agent.crew import Crew
+from notfallserver.agent.disks import md
 from notfallserver.agent.disks.runs import merged, subtract, total
 from notfallserver.agent.disks.used import Census, FreeSpace, used_runs
 from notfallserver.agent.freeze.linux import ALONE, Freezer, Held
@@ -144,6 +145,7 @@ class Standstill:
             for one in everybody:
                 one.ledger.changes.settle()
             with applications.hold(), freezer.hold() as held:
+                filled = md.filled_until()
                 if self._ledger.knows:
                     wanted = _all([one.must_read() for one in everybody])
                     free = census.free_space()
@@ -152,6 +154,8 @@ class Standstill:
                     free = census.free_space()
                     unproven = self._unproven(free, held.loose)
                     buffer.compare(unproven, self._passes.sender, limit * 0.8)
+                if md.filled_until() != filled:
+                    raise TooMuch  # superblocks may have been read that are ahead of the content
         return held, free
 
     def _unproven(self, free: FreeSpace, loose: Sequence[str] = ()) -> Used:

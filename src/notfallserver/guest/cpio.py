@@ -7,9 +7,11 @@ names, kinds and sizes come from the image and are bounded.
 
 from __future__ import annotations
 
+import shutil
 import stat
 import subprocess
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Callable, Dict, Iterable, Iterator, Optional, Tuple
 
@@ -43,11 +45,15 @@ UNPACKERS: Dict[bytes, Tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of an archive; ``data`` is a link's target for links, empty unless wanted."""
+    """One file of an archive; ``data`` is a link's target for links, empty unless wanted.
+
+    ``source`` stands in the place of ``data`` for what is too large for memory; write only.
+    """
 
     name: str
     mode: int
     data: bytes = b""
+    source: Optional[Path] = None
 
 
 def file_entry(name: str, data: bytes, mode: int = 0o644) -> Entry:
@@ -73,13 +79,20 @@ def tree_entries(root: Path, under: str = "") -> Iterator[Entry]:
 def write_archive(entries: Iterable[Entry], out: IO[bytes]) -> None:
     """Append an archive to ``out``, padded so that another one may follow."""
     written = 0
-    for inode, entry in enumerate([*entries, Entry("TRAILER!!!", 0)], start=1):
+    for inode, entry in enumerate(chain(entries, [Entry("TRAILER!!!", 0)]), start=1):
         name = entry.name.encode() + b"\0"
-        numbers = (inode, entry.mode, 0, 0, 1, 0, len(entry.data), 0, 0, 0, 0, len(name), 0)
+        size = entry.source.stat().st_size if entry.source else len(entry.data)
+        numbers = (inode, entry.mode, 0, 0, 1, 0, size, 0, 0, 0, 0, len(name), 0)
         head = b"070701" + b"".join(b"%08X" % one for one in numbers) + name
-        block = head + bytes(-len(head) % 4) + entry.data + bytes(-len(entry.data) % 4)
-        out.write(block)
-        written += len(block)
+        head += bytes(-len(head) % 4)
+        out.write(head)
+        if entry.source:
+            with entry.source.open("rb") as content:
+                shutil.copyfileobj(content, out, 1 << 20)
+        else:
+            out.write(entry.data)
+        out.write(bytes(-size % 4))
+        written += len(head) + size + -size % 4
     out.write(bytes(-written % 512))
 
 

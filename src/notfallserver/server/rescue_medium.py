@@ -12,17 +12,17 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 
 import notfallserver
 from notfallserver.guest.cpio import Entry, file_entry, folder_entry, tree_entries, write_archive
 from notfallserver.rescue.medium import recipe
-from notfallserver.server.host.files import replace_file
+from notfallserver.server.host.files import replace_file, sync_path
 from notfallserver.server.host.run import run
 from notfallserver.wire.errors import NotfallError
 
@@ -68,25 +68,31 @@ def build_medium(
     base = _base(cache_dir, mirror, progress)
     medium = _medium_in(out_dir)
     progress("initrd", 0, 1)
-    program = _archive(_program_entries())
+    program = _program_entries()
     config = json.dumps({"urls": list(server_urls), "ca": ca_pem}).encode()
-    server = _archive([file_entry("notfall/server.json", config)])
-    live = (base / "initrd-live").read_bytes() + program + server
-    replace_file(medium.appliance_initrd, (base / "initrd-appliance").read_bytes() + program)
     for name in (medium.vmlinuz, medium.squashfs):
         _copy(base / name.name, name)
+    # Nothing of these is held in memory: together they are larger than all else the server needs.
     with tempfile.TemporaryDirectory(dir=out_dir, prefix=".build-") as made:
         work = Path(made)
-        pxe = work / "initrd"
-        with pxe.open("wb") as out:
-            out.write(live)
-            write_archive(
-                [file_entry(recipe.SQUASHFS_NAME, medium.squashfs.read_bytes())],
-                out,
-            )
-        pxe.replace(medium.initrd)
+        appliance = _initrd(work / "appliance", base / "initrd-appliance", program)
+        live = _initrd(
+            work / "live",
+            base / "initrd-live",
+            program,
+            [file_entry("notfall/server.json", config)],
+        )
+        squashfs = Entry(recipe.SQUASHFS_NAME, stat.S_IFREG | 0o644, source=medium.squashfs)
+        pxe = _initrd(work / "initrd", live, [squashfs])
         progress("iso", 0, 1)
-        _write_iso(work, medium, live)
+        iso = _write_iso(work, medium, live)
+        for finished, name in (
+            (appliance, medium.appliance_initrd),
+            (pxe, medium.initrd),
+            (iso, medium.iso),
+        ):
+            sync_path(finished)
+            finished.replace(name)
     record = {"stamp": _stamp(), "urls": list(server_urls)}
     replace_file(out_dir / "medium.json", json.dumps(record).encode())
     progress("iso", 1, 1)
@@ -194,14 +200,13 @@ def _write_initrd(
     shutil.copy2(root / "bin/busybox", tree / "bin/busybox")
     shutil.copyfile(recipe.HERE / f"init-{kind}.sh", tree / "init")
     (tree / "init").chmod(0o755)
-    plain = _archive(tree_entries(tree))
-    if kind == "appliance":
-        out.write_bytes(plain)
+    plain = out if kind == "appliance" else work / "initrd.plain"
+    with plain.open("wb") as stream:
+        write_archive(tree_entries(tree), stream)
+    if plain == out:
         return
-    packed = work / "initrd.plain"
-    packed.write_bytes(plain)
+    run(["zstd", "-q", "-12", "-f", plain, "-o", out])
     # segments are found at multiples of four bytes only
-    run(["zstd", "-q", "-12", "-f", packed, "-o", out])
     with out.open("ab") as file:
         file.write(bytes(-out.stat().st_size % 4))
 
@@ -233,17 +238,20 @@ def _program_entries() -> list[Entry]:
     return entries
 
 
-def _archive(entries: Iterable[Entry]) -> bytes:
-    out = BytesIO()
-    write_archive(entries, out)
-    return out.getvalue()
+def _initrd(out: Path, begin: Path, *archives: Iterable[Entry]) -> Path:
+    """A longer initrd: another one, and behind it what is read after it."""
+    shutil.copyfile(begin, out)
+    with out.open("ab") as stream:
+        for entries in archives:
+            write_archive(entries, stream)
+    return out
 
 
-def _write_iso(work: Path, medium: Medium, live: bytes) -> None:
+def _write_iso(work: Path, medium: Medium, live: Path) -> Path:
     tree = work / "iso"
     (tree / "boot/grub").mkdir(parents=True)
     shutil.copyfile(recipe.HERE / "grub.cfg", tree / "boot/grub/grub.cfg")
-    (tree / "initrd").write_bytes(live)
+    _copy(live, tree / "initrd")
     _copy(medium.vmlinuz, tree / "vmlinuz")
     _copy(medium.squashfs, tree / recipe.SQUASHFS_NAME)
     iso = work / "rescue.iso"
@@ -255,7 +263,7 @@ def _write_iso(work: Path, medium: Medium, live: bytes) -> None:
             "Install grub-pc-bin, grub-efi-amd64-bin, mtools and xorriso.",
             status=500,
         )
-    iso.replace(medium.iso)
+    return iso
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -6,10 +6,10 @@ are big-endian. Lengths are bounded and checked before anything is read from the
 breaks a rule raises :class:`~notfallserver.wire.errors.NotfallError` with code ``bad-frame``.
 
 ======  ====================================================================
-NFO1    offer: ``count`` x (block number u64, hash 16 bytes)
+NFO2    offer: ``count`` x (block number u64, hash 16 bytes)
 NFW1    want: ``count`` x block number u64
 NFH1    holes: ``count`` x (first block u64, number of blocks u64)
-NFB1    blocks: ``count`` x (block number u64, hash 16 bytes), then the packed contents in order
+NFB2    blocks: ``count`` x (block number u64, hash 16 bytes), then the packed contents in order
 ======  ====================================================================
 """
 
@@ -147,13 +147,13 @@ def _open(frame: Buffer, magic: bytes, most: int, entry: int) -> Tuple[int, int,
         raise bad_frame(f"it holds {count} entries, allowed are 1 to {most}")
     if len(frame) < HEADER.size + count * entry:
         raise bad_frame("it is cut short")
-    if magic != b"NFB1" and len(frame) != HEADER.size + count * entry:
+    if magic != b"NFB2" and len(frame) != HEADER.size + count * entry:
         raise bad_frame("it is longer than it says")
     return disk, count, codec, length
 
 
 def write_offer(disk: int, offer: Offer) -> bytes:
-    return HEADER.pack(b"NFO1", disk, PLAIN, len(offer), 0) + _entries(offer)
+    return HEADER.pack(b"NFO2", disk, PLAIN, len(offer), 0) + _entries(offer)
 
 
 def _entries(entries: Offer) -> bytes:
@@ -162,7 +162,7 @@ def _entries(entries: Offer) -> bytes:
 
 
 def read_offer(frame: Buffer) -> Tuple[int, Offer]:
-    disk, count, _, _ = _open(frame, b"NFO1", OFFER_BLOCKS, ENTRY.size)
+    disk, count, _, _ = _open(frame, b"NFO2", OFFER_BLOCKS, ENTRY.size)
     body = memoryview(frame)[HEADER.size : HEADER.size + count * ENTRY.size]
     return disk, list(ENTRY.iter_unpack(body))
 
@@ -195,7 +195,7 @@ def blocks_parts(
 
     ``length`` is the content's before :func:`pack` gave ``codec`` and ``packed``.
     """
-    head = HEADER.pack(b"NFB1", disk, codec, len(entries), length)
+    head = HEADER.pack(b"NFB2", disk, codec, len(entries), length)
     return [head + _entries(entries), packed]
 
 
@@ -203,11 +203,17 @@ def write_blocks(disk: int, entries: Offer, payload: Buffer, codec: int) -> byte
     return b"".join(blocks_parts(disk, entries, len(payload), *pack(codec, payload)))
 
 
+def contents_start(lead: Buffer) -> int:
+    """Where the contents begin in a frame, told by its first ``HEADER.size`` bytes; 0: nowhere."""
+    magic, _, _, count, _ = HEADER.unpack(lead)
+    return HEADER.size + count * ENTRY.size if magic == b"NFB2" and count <= BATCH_BLOCKS else 0
+
+
 def read_blocks(frame: Buffer, last_block: Optional[int] = None, tail: int = BLOCK) -> BlocksFrame:
     """Unpack contents; ``last_block`` may be shorter than a block: ``tail`` bytes."""
     if len(frame) > FRAME_LIMIT:
         raise bad_frame("it is too long")
-    disk, count, codec, length = _open(frame, b"NFB1", BATCH_BLOCKS, ENTRY.size)
+    disk, count, codec, length = _open(frame, b"NFB2", BATCH_BLOCKS, ENTRY.size)
     if length > count * BLOCK:
         raise bad_frame("its content is longer than its blocks")
     view = memoryview(frame)

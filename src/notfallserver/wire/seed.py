@@ -2,7 +2,7 @@
 
 A directory with ``part-0001.nfs``, ``part-0002.nfs``, ..., each short enough for FAT32, and
 ``seed.json``, written last: a seed without it is not finished. A part is a row of records: length
-(u32), MAC (16 bytes), and a frame of the block protocol (NFB1 or NFH1). They are to be applied in
+(u32), MAC (16 bytes), and a frame of the block protocol (NFB2 or NFH1). They are to be applied in
 their order. Every MAC is BLAKE2b with the seed's key over place and frame, so damage, exchange and
 forgery are found; the content itself is not encrypted. Both sides may use this: it is pure stdlib.
 """
@@ -24,7 +24,7 @@ from notfallserver.wire.blocks import Buffer
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.frames import FRAME_LIMIT
 
-FORMAT = 1
+FORMAT = 2
 SEAL = "seed.json"
 PART_BYTES = 1 << 30
 """A part is ended before it gets longer: FAT32 has files below 4 GiB."""

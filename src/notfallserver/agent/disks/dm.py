@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import struct
 from dataclasses import dataclass
-from typing import Dict, Iterator, List, Tuple
+from types import MappingProxyType
+from typing import Dict, Iterator, List, Mapping, Tuple
 
 from notfallserver.agent import kernel
 from notfallserver.agent.disks.base import encoded_device
@@ -20,7 +21,7 @@ _TABLE_STATUS = 0xC138FD0C
 _HEAD = struct.Struct("=3I2IIi3IQ128s129s7x")
 # version (3), size, start of data, targets, opened, flags, event, padding, device, name, uuid
 _TARGET = struct.Struct("=2Qi I16s")  # start, length, status, offset of the next one, type
-_TABLE, _FULL, _SECURE = 1 << 4, 1 << 8, 1 << 15
+_TABLE, _FULL, _NO_FLUSH, _SECURE = 1 << 4, 1 << 8, 1 << 11, 1 << 15
 _ROOM = 64 << 10
 _MOST_ROOM = 16 << 20
 _SECTOR = 512
@@ -29,11 +30,13 @@ _WANTED: Dict[str, Tuple[int, ...]] = {
     "crypt": (3, 4),  # device, first sector; before it are cipher, key, and offset of the IV
     "integrity": (3,),  # mode
 }
+_WANTED_STATUS: Dict[str, Tuple[int, ...]] = {"raid": (4,)}  # what it is doing by itself
 
 
 @dataclass(frozen=True)
 class Target:
-    """One line of a table. Bytes; ``fields`` are those that its kind has in ``_WANTED``."""
+    """One line of a table. Bytes; ``fields`` are those that its kind has in ``_WANTED``, or in
+    ``_WANTED_STATUS``."""
 
     start: int
     length: int
@@ -52,16 +55,23 @@ class Mapper:
 
     def table(self, device: int) -> List[Target]:
         """The table in use of a device; empty if it has none or the kernel doesn't tell."""
+        table = self._ask(device, _TABLE, _WANTED)
+        if all(one.kind != "raid" for one in table):
+            return table
+        status = {one.start: one for one in self._ask(device, _NO_FLUSH, _WANTED_STATUS)}
+        return [status.get(one.start, one) if one.kind == "raid" else one for one in table]
+
+    def _ask(self, device: int, flags: int, wanted: Mapping[str, Tuple[int, ...]]) -> List[Target]:
         room = _ROOM
+        flags |= _SECURE
         while self._handle >= 0 and room <= _MOST_ROOM:
             buffer = bytearray(room)
-            flags = _TABLE | _SECURE
             head = (4, 0, 0, room, _HEAD.size, 0, 0, flags, 0, 0, encoded_device(device), b"", b"")
             _HEAD.pack_into(buffer, 0, *head)
             try:
                 kernel.ioctl(self._handle, _TABLE_STATUS, kernel.address_of(buffer))
                 if not _HEAD.unpack_from(buffer)[7] & _FULL:
-                    return parse_table(buffer)
+                    return parse_table(buffer, wanted)
             except (OSError, ValueError):
                 return []
             finally:
@@ -75,8 +85,13 @@ class Mapper:
             self._handle = -1
 
 
-def parse_table(buffer: bytearray) -> List[Target]:
-    """What the kernel answered; :class:`ValueError` where it makes no sense."""
+def parse_table(
+    buffer: bytearray, wanted: Mapping[str, Tuple[int, ...]] = MappingProxyType(_WANTED)
+) -> List[Target]:
+    """What the kernel answered; :class:`ValueError` where it makes no sense.
+
+    ``wanted``: by the kind of a target, which of its words are told.
+    """
     head = _HEAD.unpack_from(buffer)
     data, count = head[4], head[5]
     found: List[Target] = []
@@ -87,10 +102,10 @@ def parse_table(buffer: bytearray) -> List[Target]:
         start, length, _, following, kind = _TARGET.unpack_from(buffer, at)
         name = kind.rstrip(b"\0").decode("ascii", "replace")
         places = list(_fields(buffer, at + _TARGET.size))
-        wanted = _WANTED.get(name, ())
+        which = wanted.get(name, ())
         fields: Tuple[str, ...] = ()
-        if wanted and len(places) > max(wanted):
-            fields = tuple(buffer[slice(*places[one])].decode("ascii", "replace") for one in wanted)
+        if which and len(places) > max(which):
+            fields = tuple(buffer[slice(*places[one])].decode("ascii", "replace") for one in which)
         found.append(Target(start * _SECTOR, length * _SECTOR, name, fields))
         at = data + following
     return found

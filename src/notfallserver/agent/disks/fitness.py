@@ -54,6 +54,16 @@ _JOURNAL = (
     "Use its bitmap mode or none (lvchange --raidintegritymode, integritysetup), or protect the "
     "data by other means.",
 )
+_RESHAPED_VOLUME = (
+    "The volume {}, which is being reshaped,",
+    "Wait until it is complete; lvs shows how far it is.",
+)
+_REENCRYPTED = (
+    "The encrypted volume {}, which is being encrypted anew,",
+    "Wait until it is complete, or stop it for now (cryptsetup reencrypt goes on later).",
+)
+_HOT_ZONE = ("-hotzone-forward", "-hotzone-backward")
+"""cryptsetup ends so the name of the device through which it moves data below a mounted volume."""
 _RESHAPE = ("The array {}, which is being reshaped,", "Wait until it is complete (/proc/mdstat).")
 _ARRAY_JOURNAL = (
     "The array {} with journal",
@@ -107,6 +117,9 @@ def _volumes(disks: Sequence[Protected], block: Path, tables: Tables) -> Iterato
         except (OSError, ValueError):
             continue
         if disks_below(device, protected):
+            if mapped and name.endswith(_HOT_ZONE):
+                what, remedy = _REENCRYPTED
+                yield _CANNOT.format(what.format(name.rpartition("-hotzone-")[0])), remedy
             for what, remedy in _moving(node, tables(device) if mapped else []):
                 yield _CANNOT.format(what.format(name)), remedy
 
@@ -117,6 +130,8 @@ def _moving(node: Path, table: Sequence[Target]) -> Iterator[Tuple[str, str]]:
             yield _TARGETS[kind]
         elif kind == "integrity" and fields[:1] == ("J",):
             yield _JOURNAL
+        elif kind == "raid" and fields[:1] == ("reshape",):
+            yield _RESHAPED_VOLUME
     if not table and md.is_reshaping(node):
         yield _RESHAPE
     if not table and md.has_journal(node):

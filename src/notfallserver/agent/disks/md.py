@@ -56,5 +56,22 @@ def has_journal(node: Path) -> bool:
         return False
 
 
+def filled_until(block: Path = Path("/sys/class/block")) -> List[str]:
+    """How far members are known to hold what they should, as their superblocks say it by now.
+
+    An array goes on filling a member while filesystems stand still. What it wrote before this
+    advances is a member's content at that time; so what is read while it doesn't change fits
+    together with the superblocks.
+    """
+    found = []
+    for place in sorted([*block.glob("md*/md/resync_start"), *block.glob("md*/md/dev-*")]):
+        try:
+            told = place if place.name == "resync_start" else place / "recovery_start"
+            found.append(f"{place.parent.parent.name} {place.name} {_text(told)}")
+        except OSError:
+            continue
+    return found
+
+
 def _text(path: Path) -> str:
     return path.read_text().strip()

@@ -8,6 +8,7 @@ checks what is on the disk must not be shown what the cache remembers of it.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import mmap
 import os
@@ -41,9 +42,12 @@ class DirectFile:
         length = len(data) // _ALIGN * _ALIGN
         if self._handle < 0 or length < WORTH or offset % _ALIGN:
             return 0
+        whole = memoryview(data)[:length]
+        if _is_aligned(whole):
+            return os.pwrite(self._handle, whole, offset) // _ALIGN * _ALIGN
         buffer = _free.get()
         try:
-            return self._pass_on(memoryview(data)[:length], offset, buffer)
+            return self._pass_on(whole, offset, buffer)
         finally:
             _free.put(buffer)
 
@@ -64,6 +68,11 @@ class DirectFile:
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
+
+
+def _is_aligned(data: memoryview) -> bool:
+    """Whether the kernel can take it from where it lies; what can't be written to, we don't ask."""
+    return not data.readonly and not ctypes.addressof(ctypes.c_char.from_buffer(data)) % _ALIGN
 
 
 class DirectReader:

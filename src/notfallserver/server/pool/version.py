@@ -17,7 +17,7 @@ from notfallserver.wire.blocks import BLOCK, hash_block
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Machine, read_machine
 
-FORMAT = 1
+FORMAT = 2
 APPLICATIONS = 200
 """So many a version tells of at most."""
 

@@ -94,12 +94,14 @@ class RecoveryAnswer(BaseModel):
 class DeepAnswer(BaseModel):
     """The last run that read everything; ``unexplained`` blocks had changed without being seen.
 
-    ``days`` lie between deep runs, 0 is never; ``words`` says what was found.
+    ``days`` lie between deep runs, 0 is never; ``words`` says what was found, ``found_at`` is the
+    time of the version ``found_in``.
     """
 
     days: int
     at: datetime | None
     found_in: str
+    found_at: datetime | None
     unexplained: int
     words: str
 
@@ -110,6 +112,7 @@ class DeepAnswer(BaseModel):
             days=days_of(notes),
             at=datetime.fromisoformat(last.at) if last else None,
             found_in=last.found_in if last else "",
+            found_at=version_time(last.found_in) if last else None,
             unexplained=last.unexplained if last else 0,
             words=last.in_words() if last and last.unexplained else "",
         )
