@@ -25,7 +25,7 @@ import httpx
 
 from notfallserver.server import rescue_medium
 from notfallserver.server.host.mount import unmount_image
-from notfallserver.server.pool.store import Pool
+from notfallserver.server.pool.store import Clones, Pool
 from notfallserver.server.records import Catalogue, open_catalogue
 from notfallserver.wire.client import tls_context
 
@@ -225,12 +225,13 @@ class ServerProcess:
     def put_in_emergency(self, primary: str) -> None:
         """As after an activation: a stand-in of the newest version's disks, and the state.
 
-        A real activation needs a machine; what follows here needs only its disks.
+        A real activation needs a machine; what follows here needs only its disks. They come from
+        the version itself: its prepared image is the server's, which may be making it just now.
         """
         store = self.pool.primary(primary)
         newest = store.need_newest()
-        with store.preparing(newest) as clones:
-            store.make_standin(clones, {})
+        disks = tuple(newest.raw(disk.index) for disk in newest.manifest.disks)
+        store.make_standin(Clones(disks[0].parent, disks, {"version": newest.stamp}), {})
         with self.catalogue() as catalogue:
             for before, after, event in (
                 ("normal", "activating", "activate"),

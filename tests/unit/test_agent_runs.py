@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +17,7 @@ from notfallserver.agent.disks.runs import (
     subtract,
     total,
 )
+from notfallserver.agent.send import Batch, split
 from notfallserver.wire.blocks import BLOCK, Run, block_count, runs_of
 
 numbers = st.sets(st.integers(0, 60))
@@ -86,3 +90,16 @@ def test_large_disks_share_marks_and_small_ones_keep_theirs() -> None:
 
 def test_a_short_last_block_counts() -> None:
     assert free_runs(BLOCK + 512, [(BLOCK, 512)]) == [(1, 1)]
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_batch_for_a_thin_line_is_sent_in_smaller_ones(held: bool) -> None:
+    content = os.urandom(9 * BLOCK - 100)  # the disk ends within the last block
+    whole = Batch(1, [(3, 4), (9, 1), (20, 4)], memoryview(content) if held else None)
+    parts = list(split(whole, 3))
+    assert [one.runs for one in parts] == [[(3, 3)], [(6, 1), (9, 1), (20, 1)], [(21, 3)]]
+    assert {one.disk for one in parts} == {1}
+    if held:
+        assert b"".join(one.data or b"" for one in parts) == content
+    else:
+        assert [one.data for one in parts] == [None] * 3

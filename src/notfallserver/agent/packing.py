@@ -37,6 +37,7 @@ _FIRST, _MOST = 32, 1024  # frames between two comparisons
 _LOOK_SHARE = 0.03  # looking at the levels takes at most this share of a thread's time
 _CLEAR = 4  # sending so many times longer than packing: the line is the limit
 _BURDEN = 2  # packing takes a processor from the primary's own work, waiting for the line doesn't
+_USUAL_SPEED = 100e6  # until it is measured: a short run on a fast line has no time to find out
 _SHARE = 0.3  # weight of the newest measurement
 _PIECES, _PIECE = 8, 1 << 12  # the sample that tells whether content packs at all
 _SAMPLES, _SAMPLE = 4, 1 << 16  # the sample that levels are compared on
@@ -101,7 +102,7 @@ class Packing:
         self._yields: Dict[Way, Yield] = {}
         self._cost: Dict[bool, float] = {}  # by whether it was packed
         self._clear = False
-        self._speed = 0.0  # bytes of content that one thread packs in a second
+        self._speed = _USUAL_SPEED  # bytes of content that one thread packs in a second
         self._lock = threading.Lock()
         self._left = 0
         self._pause = _FIRST
@@ -129,17 +130,21 @@ class Packing:
                 return self._better()
             for one in (True, False):
                 if one not in self._cost:
-                    return one
+                    return one and not self._is_fast()
             self._left -= 1
             if self._left > 0:
                 return self._better()
             self._left, self._pause = self._pause, min(2 * self._pause, _MOST)
             return not self._better()
 
+    def _is_fast(self) -> bool:
+        """Whether the line takes more than a quarter of the processors can pack."""
+        return self._line() > self._speed * self._threads / 4
+
     def _better(self) -> bool:
         """Whether packing is better; true as long as nothing is known."""
-        if 0 < self._speed * self._threads / 4 < self._line():
-            return False  # the line takes more than a quarter of the processors can pack
+        if self._is_fast():
+            return False
         plain, packed = self._cost.get(False), self._cost.get(True)
         return self._clear or plain is None or packed is None or packed <= plain
 
@@ -175,7 +180,7 @@ class Packing:
             if packed:
                 self._clear = send_s > _CLEAR * pack_s
                 speed = length / max(pack_s, 1e-6)
-                self._speed += _SHARE * (speed - self._speed) if self._speed else speed
+                self._speed += _SHARE * (speed - self._speed)
             before = self._cost.get(packed, cost)
             self._cost[packed] = before + _SHARE * (cost - before)
             if self._left <= 0:

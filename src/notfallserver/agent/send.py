@@ -4,9 +4,9 @@ Each thread of the crew has one aligned buffer of a frame's size and one connect
 in parallel, memory stays at a few buffers. Blocks that are all zero are offered as holes and never
 sent. Counters are in bytes.
 
-A thin line is used by more connections than there are threads at work on the disk and the
-processor: one connection alone does not fill a line that loses packets, and while a thread packs,
-its connection rests.
+A line is used by more connections than there are threads at work on the processor, a thin one by
+many: one connection alone does not fill a line that loses packets, and while a thread packs, its
+connection rests.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import threading
 import time
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from typing import Callable, Iterable, List, Optional, Sequence, Tuple
+from typing import Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 from notfallserver.agent.crew import Crew
 from notfallserver.agent.disks.direct import DirectDisk
+from notfallserver.agent.disks.runs import batches, total
 from notfallserver.agent.line import Line
 from notfallserver.agent.pace import Pace
 from notfallserver.agent.packing import Packing
@@ -48,6 +49,9 @@ from notfallserver.wire.frames import (
 _LAST_TASK_S = 20.0
 THIN = 100e6 / 8
 """A line below this, in bytes a second, gets the spare connections."""
+THIN_BLOCKS = 16
+"""So many blocks a frame has on a thin line: with that many connections, frames and what they are
+packed to would else take as much memory as all the rest."""
 TELLING = 1 << 17
 """Bytes of a request that say something about the line, and not only about its delay."""
 
@@ -118,6 +122,7 @@ class Sender:
         self._at_work = threading.Semaphore(at_work)
         self._lines = [connect(pace.pieces) for _ in range(crew.size)]
         self._buffers = [mmap.mmap(-1, BATCH_BLOCKS * BLOCK) for _ in range(crew.size)]
+        self._shrunk = [False] * crew.size
 
     def note_hashes(self) -> None:
         """Memory is taken only where blocks are in use."""
@@ -133,8 +138,7 @@ class Sender:
         Of two runs at once each has such buffers, and then one of them needs the frozen moment's.
         """
         for one in self._buffers:
-            with suppress(OSError):
-                one.madvise(mmap.MADV_REMOVE)
+            _let_go(one)
 
     def load(self, number: int, batch: Batch) -> memoryview:
         """The batch's contents, read into the thread's buffer unless they are there already."""
@@ -147,13 +151,26 @@ class Sender:
         return view[:length]
 
     def _send(self, number: int, batch: Batch) -> None:
+        if not self._is_thin():
+            self._send_part(number, batch)
+            return
+        if not self._shrunk[number]:
+            self._shrunk[number] = True
+            _let_go(self._buffers[number])
+        for part in split(batch, THIN_BLOCKS):
+            self._send_part(number, part)
+
+    def _is_thin(self) -> bool:
+        return 0 < self._pace.line_rate() < THIN
+
+    def _send_part(self, number: int, batch: Batch) -> None:
         line = self._lines[number]
         if batch.data is None:
             self._pace.before_reading(sum(count for _, count in batch.runs) * BLOCK)
         # What is sent unasked, and not compared later, need not be hashed on both sides.
         alone = self.unasked and not self.hashes
+        view = self.load(number, batch)
         with self._at_work:
-            view = self.load(number, batch)
             entries = hash_runs(batch.runs, view, _only_zero if alone else hash_block)
         if self.hashes:
             noted = self.hashes[batch.disk]
@@ -189,7 +206,7 @@ class Sender:
         self._packing.measured(codec != PLAIN, len(payload), packed_at - began, send_s)
         with self._lock:
             self.sent += sum(len(part) for part in parts)
-        if 0 < self._pace.line_rate() < THIN:
+        if self._is_thin():
             self._crew.widen()
 
     def _offer(self, line: Line, disk: int, entries: Offer) -> bytes:
@@ -212,6 +229,21 @@ class Sender:
         for line in self._lines:
             line.close()
         self._buffers.clear()
+
+
+def split(batch: Batch, most: int) -> Iterator[Batch]:
+    """The same blocks in batches of at most so many."""
+    at = 0
+    for group in batches(batch.runs, most):
+        end = at + total(group) * BLOCK
+        yield Batch(batch.disk, group, None if batch.data is None else batch.data[at:end])
+        at = end
+
+
+def _let_go(buffer: mmap.mmap) -> None:
+    """Give the memory back until it is used again."""
+    with suppress(OSError):
+        buffer.madvise(mmap.MADV_REMOVE)
 
 
 def choose(entries: Offer, view: memoryview, wanted: Sequence[int]) -> Tuple[Offer, Buffer]:
