@@ -67,12 +67,8 @@ def test_on_a_line_that_is_clearly_slow_plain_is_not_even_tried() -> None:
     assert packing.choose(TEXT)[0] == PLAIN
 
 
-@pytest.mark.parametrize(
-    ("plain", "packed", "best"), [(1.0, 9.0, PLAIN), (9.0, 1.0, ZLIB), (1.0, 0.9, PLAIN)]
-)
-def test_packing_settles_on_what_is_faster_and_spares_the_processor(
-    plain: float, packed: float, best: int
-) -> None:
+@pytest.mark.parametrize(("plain", "packed", "best"), [(1.0, 9.0, PLAIN), (9.0, 1.0, ZLIB)])
+def test_packing_settles_on_what_is_faster(plain: float, packed: float, best: int) -> None:
     chosen = settle(Packing(ZLIB, [PLAIN, ZLIB], 2, lambda: 0.0), plain, packed, TEXT)
     codecs = [codec for codec, _ in chosen]
     assert codecs.count(best) > 980

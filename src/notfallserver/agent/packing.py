@@ -3,9 +3,9 @@
 Three questions, cheapest first.
 1. Does packing pay on this line? Not when it takes more than a quarter of the processors can pack.
    When sending a packed frame takes far longer than packing it, of course. Else both ways are timed
-   on real frames (seconds per byte of content; packing counts twice, as it takes from the primary's
-   own work), the better one is used and the other one tried again more and more seldom; that also
-   counts what no formula knows, such as a server on the same processors.
+   on real frames (seconds per byte of content, packing and sending), the better one is used and the
+   other one tried again more and more seldom; that also counts what no formula knows, such as a
+   server on the same processors, or a primary that encrypts more slowly than it packs.
 2. Does this frame's content pack? Asked of a sample; what doesn't goes plain.
 3. How hard? A sample is packed on each level now and then; the level is taken that brings most
    content over the line while packing takes at most half of the processors.
@@ -36,7 +36,6 @@ _SMALL = 1 << 18  # frames below this say little about the line, in bytes
 _FIRST, _MOST = 32, 1024  # frames between two comparisons
 _LOOK_SHARE = 0.03  # looking at the levels takes at most this share of a thread's time
 _CLEAR = 4  # sending so many times longer than packing: the line is the limit
-_BURDEN = 2  # packing takes a processor from the primary's own work, waiting for the line doesn't
 _USUAL_SPEED = 100e6  # until it is measured: a short run on a fast line has no time to find out
 _SHARE = 0.3  # weight of the newest measurement
 _PIECES, _PIECE = 8, 1 << 12  # the sample that tells whether content packs at all
@@ -175,7 +174,7 @@ class Packing:
         """A frame with ``length`` bytes of content took so long to pack and to send."""
         if length < _SMALL:
             return
-        cost = (_BURDEN * pack_s + send_s) / length
+        cost = (pack_s + send_s) / length
         with self._lock:
             if packed:
                 self._clear = send_s > _CLEAR * pack_s

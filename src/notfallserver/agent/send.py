@@ -151,7 +151,7 @@ class Sender:
         return view[:length]
 
     def _send(self, number: int, batch: Batch) -> None:
-        if not self._is_thin():
+        if not self._is_thin() or self._crew.size == self._workers:  # there are no spare threads
             self._send_part(number, batch)
             return
         if not self._shrunk[number]:
