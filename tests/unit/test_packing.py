@@ -87,6 +87,17 @@ def test_a_line_that_is_faster_than_packing_gets_plain_content() -> None:
     assert packing.way == (PLAIN, 0)
 
 
+def test_a_slow_primary_on_a_slow_line_packs_if_that_is_faster() -> None:
+    """Where the processor encrypts more slowly than it packs, the line seems to be slow, too."""
+    packing = Packing(ZLIB, [PLAIN, ZLIB], 1, lambda: 2e6)
+    for _ in range(200):
+        if packing.choose(TEXT) == (PLAIN, 0):
+            packing.measured(False, MIB, 0, MIB / 2e6)
+        else:
+            packing.measured(True, MIB, MIB / 6e6, MIB / 8e6)
+    assert packing.way[0] == ZLIB
+
+
 def test_content_that_does_not_pack_goes_plain_and_is_told_by_a_sample() -> None:
     packing = Packing(ZLIB, [PLAIN, ZLIB], 2, lambda: 0.0)
     settle(packing, 9.0, 1.0, TEXT)

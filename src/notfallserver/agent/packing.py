@@ -36,6 +36,7 @@ _SMALL = 1 << 18  # frames below this say little about the line, in bytes
 _FIRST, _MOST = 32, 1024  # frames between two comparisons
 _LOOK_SHARE = 0.03  # looking at the levels takes at most this share of a thread's time
 _CLEAR = 4  # sending so many times longer than packing: the line is the limit
+_FAST = 25e6  # a line below this, in bytes a second, is never too fast to pack for
 _USUAL_SPEED = 100e6  # until it is measured: a short run on a fast line has no time to find out
 _SHARE = 0.3  # weight of the newest measurement
 _PIECES, _PIECE = 8, 1 << 12  # the sample that tells whether content packs at all
@@ -138,7 +139,7 @@ class Packing:
 
     def _is_fast(self) -> bool:
         """Whether the line takes more than a quarter of the processors can pack."""
-        return self._line() > self._speed * self._threads / 4
+        return self._line() > max(_FAST, self._speed * self._threads / 4)
 
     def _better(self) -> bool:
         """Whether packing is better; true as long as nothing is known."""
