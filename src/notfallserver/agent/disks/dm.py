@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import struct
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Dict, Iterator, List, Mapping, Tuple
+from typing import Iterator, List, Mapping, Tuple
 
 from notfallserver.agent import kernel
 from notfallserver.agent.disks.base import encoded_device
@@ -25,12 +24,12 @@ _TABLE, _FULL, _NO_FLUSH, _SECURE = 1 << 4, 1 << 8, 1 << 11, 1 << 15
 _ROOM = 64 << 10
 _MOST_ROOM = 16 << 20
 _SECTOR = 512
-_WANTED: Dict[str, Tuple[int, ...]] = {
+_WANTED: Mapping[str, Tuple[int, ...]] = {
     "linear": (0, 1),  # device, first sector
     "crypt": (3, 4),  # device, first sector; before it are cipher, key, and offset of the IV
     "integrity": (3,),  # mode
 }
-_WANTED_STATUS: Dict[str, Tuple[int, ...]] = {"raid": (4,)}  # what it is doing by itself
+_WANTED_STATUS: Mapping[str, Tuple[int, ...]] = {"raid": (4,)}  # what it is doing by itself
 
 
 @dataclass(frozen=True)
@@ -85,9 +84,7 @@ class Mapper:
             self._handle = -1
 
 
-def parse_table(
-    buffer: bytearray, wanted: Mapping[str, Tuple[int, ...]] = MappingProxyType(_WANTED)
-) -> List[Target]:
+def parse_table(buffer: bytearray, wanted: Mapping[str, Tuple[int, ...]] = _WANTED) -> List[Target]:
     """What the kernel answered; :class:`ValueError` where it makes no sense.
 
     ``wanted``: by the kind of a target, which of its words are told.
