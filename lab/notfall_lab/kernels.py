@@ -19,6 +19,7 @@ from typing import Any
 
 from notfall_lab.cache import cached, key_of
 from notfallserver.server.host.run import run
+from notfallserver.server.vm.spec import EMULATED_CPU
 
 PACKAGES = (
     *("linux-image-cloud-amd64", "initramfs-tools", "zstd", "kmod", "python3", "util-linux"),
@@ -144,7 +145,8 @@ def ask(
 def _qemu(guest: KernelGuest, directory: Path) -> list[str]:
     return [
         *("setpriv", "--pdeathsig", "KILL", "--", "qemu-system-x86_64", "-nodefaults"),
-        *("-no-user-config", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"),
+        *("-no-user-config", "-machine", "q35", "-accel", "tcg,thread=multi"),
+        *("-cpu", EMULATED_CPU),
         *("-m", "640", "-smp", "2", "-display", "none", "-no-reboot"),
         *("-kernel", str(guest.kernel), "-initrd", str(guest.initrd)),
         *("-append", _CMDLINE),

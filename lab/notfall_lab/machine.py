@@ -24,6 +24,7 @@ from types import TracebackType
 
 from notfall_lab.cache import FILES
 from notfall_lab.qmp import Qmp
+from notfallserver.server.vm.spec import EMULATED_CPU
 
 OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
@@ -183,7 +184,7 @@ def command(hardware: Hardware, directory: Path, namespace: str, cd: Path | None
         *("setpriv", "--pdeathsig", "KILL", "--"),
         *("nsenter", f"--net=/run/netns/{namespace}", "--"),
         *("qemu-system-x86_64", "-name", hardware.name, "-nodefaults", "-no-user-config"),
-        *("-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"),
+        *("-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", EMULATED_CPU),
         *("-m", str(hardware.memory), "-smp", str(hardware.cpus)),
         *("-display", "none", "-vga", "std", "-rtc", "base=utc"),
         *_identity(hardware),

@@ -25,7 +25,7 @@ def directory() -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True)
 
 
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(3600)
 def test_a_bios_machine_is_copied_dies_is_replaced_and_comes_back(directory: Path) -> None:
     timeline = Timeline("BIOS, virtio to SATA")
     with World("cycle", directory) as world:

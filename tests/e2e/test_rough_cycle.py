@@ -69,7 +69,7 @@ def replication_survives_the_server(play: Play) -> None:
 def primary_dies_in_a_replication(play: Play) -> None:
     """The unfinished version must not be seen, the last one is started."""
     before = [one["stamp"] for one in play.world.notfall("versions", play.name)]
-    play.shell.run("head -c 300M /dev/urandom > /var/big; sync", timeout=300)
+    play.shell.run("head -c 128M /dev/urandom > /var/big; sync", timeout=300)
     play.world.notfall("replicate", play.name)
     await_job(play, "replicate", lambda job: job["progress"]["done"] > 8 << 20)
     cycle.lose_primary(play)
@@ -135,7 +135,7 @@ def switch_back_survives_the_server(play: Play) -> None:
     play.orders.wait_more(20, BOOT_S)
 
 
-@pytest.mark.timeout(3000)
+@pytest.mark.timeout(4500)
 def test_a_uefi_machine_comes_back_though_everything_is_killed(directory: Path) -> None:
     timeline = Timeline("UEFI and GPT, virtio to SATA, with kills")
     with World("rough", directory) as world:

@@ -27,6 +27,7 @@ from notfall_lab.cache import base_directory
 from notfall_lab.image import make_image
 from notfall_lab.recipe_guest import BIOS
 from notfallserver.server.rescue_medium import Medium, build_medium
+from notfallserver.server.vm.spec import EMULATED_CPU
 from notfallserver.wire.blocks import BLOCK, hash_block
 from notfallserver.wire.frames import ZLIB, read_want, write_blocks
 
@@ -140,7 +141,7 @@ def machine(folder: Path, *arguments: str | Path) -> Iterator[Path]:
         "-accel",
         "tcg",
         "-cpu",
-        "max",
+        EMULATED_CPU,
         "-m",
         "1536",
         "-machine",
@@ -200,6 +201,7 @@ def test_medium_boots_by_uefi_and_shows_code_and_disks(tmp_path: Path) -> None:
             ]
 
 
+@pytest.mark.timeout(1200)  # three boots and two disks, all emulated, beside another lane's guests
 def test_target_pulls_adapts_and_starts_from_its_own_disks(tmp_path: Path) -> None:
     images = make_image(BIOS).copy_to(tmp_path / "image")
     server = FakeServer(images)

@@ -19,7 +19,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from notfallserver.server.vm.hypervisor import LIVE, Hypervisor
-from notfallserver.server.vm.spec import Accelerator, Channel, DirectKernel, VmDisk, VmSpec
+from notfallserver.server.vm.spec import (
+    EMULATED_CPU,
+    Accelerator,
+    Channel,
+    DirectKernel,
+    VmDisk,
+    VmSpec,
+)
 from notfallserver.wire.errors import NotfallError
 
 MEMORY = 1 << 30
@@ -158,6 +165,7 @@ def _describe(
         memory=MEMORY,
         disks=tuple(attached),
         accelerator=accelerator,
+        cpu=EMULATED_CPU if accelerator is Accelerator.TCG else "",
         kernel=DirectKernel(rescue.vmlinuz, rescue.appliance_initrd, CMDLINE),
         serial_log=room / "console.log",
         channels=tuple(channels),
