@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from itertools import count
 
 import pytest
 from agent_receiver import (
@@ -129,6 +130,18 @@ def test_an_array_that_is_filled_further_while_frozen_makes_it_try_again(
     outcome = agent.replicate()
     assert next(told, None) is None  # asked four times: twice in each of two frozen moments
     assert outcome.version == receiver.image().parent.name
+
+
+def test_an_array_that_is_filled_further_every_time_is_told(
+    machine: Machine, receiver: Receiver, agent: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As above: only what sysfs would say is made up."""
+    told = count()
+    monkeypatch.setattr(md, "filled_until", lambda: [str(next(told))])
+    with pytest.raises(NotfallError) as caught:
+        agent.replicate()
+    assert caught.value.code == "not-consistent" and "RAID" in caught.value.cause
+    assert receiver.store.newest() is None
 
 
 def test_cut_connections_are_tried_again(

@@ -44,6 +44,10 @@ def free_memory() -> int:
     return int(found[1]) * 1024 if found else 0
 
 
+class Advanced(TooMuch):
+    """md filled a member of an array further while everything stood still."""
+
+
 class Standstill:
     """Of one run, and of one that it leads; ``crew`` reads."""
 
@@ -96,6 +100,7 @@ class Standstill:
             self._companion.catch_up()
 
     def _try(self, buffer: FrozenBuffer, applications: Applications) -> Still:
+        advanced = False
         for attempt in range(TRIES):
             buffer.clear()
             if attempt == TRIES_HOLDING:
@@ -108,11 +113,19 @@ class Standstill:
             except (TooMuch, NotfallError) as error:
                 if isinstance(error, NotfallError) and error.code != "freeze-lost":
                     raise
+                advanced = isinstance(error, Advanced)
                 if self._passes.unread is not None or not self._ledger.knows:
                     self._companion.catch_up()
                 continue
             used = used_runs(self._passes.protected, free)
             return Still(held, used, buffer.content(), applications.applied(held.still_at))
+        if advanced:
+            raise NotfallError(
+                "not-consistent",
+                "A RAID array is being rebuilt, and went on with it in every frozen moment.",
+                "Wait until /proc/mdstat shows no recovery; replication then goes on by itself.",
+                retry=True,
+            )
         raise NotfallError(
             "not-consistent",
             "The disks are written faster than they can be read in a frozen moment"
@@ -155,7 +168,7 @@ class Standstill:
                     unproven = self._unproven(free, held.loose)
                     buffer.compare(unproven, self._passes.sender, limit * 0.8)
                 if md.filled_until() != filled:
-                    raise TooMuch  # superblocks may have been read that are ahead of the content
+                    raise Advanced  # superblocks may have been read that are ahead of the content
         return held, free
 
     def _unproven(self, free: FreeSpace, loose: Sequence[str] = ()) -> Used:
