@@ -98,6 +98,16 @@ def test_a_slow_primary_on_a_slow_line_packs_if_that_is_faster() -> None:
     assert packing.way[0] == ZLIB
 
 
+def test_where_processors_are_short_the_quickest_level_is_used() -> None:
+    """Sending waits for a processor, too: the line looks thin, however fast it is."""
+    packing = Packing(ZLIB, readable_codecs(), 1, lambda: 1e5, clock=count().__next__)
+    for waited in (0.0, 0.6):
+        for _ in range(100):
+            plain = packing.choose(TEXT)[0] == PLAIN
+            packing.measured(not plain, len(TEXT), 1.0, 9.0 if plain else 2.0, waited)
+        assert (packing.way == (ZLIB, 1)) == bool(waited)
+
+
 def test_content_that_does_not_pack_goes_plain_and_is_told_by_a_sample() -> None:
     packing = Packing(ZLIB, [PLAIN, ZLIB], 2, lambda: 0.0)
     settle(packing, 9.0, 1.0, TEXT)

@@ -42,6 +42,7 @@ _SHARE = 0.3  # weight of the newest measurement
 _PIECES, _PIECE = 8, 1 << 12  # the sample that tells whether content packs at all
 _SAMPLES, _SAMPLE = 4, 1 << 16  # the sample that levels are compared on
 _PACKS = 0.93  # packed to more than this it isn't worth it
+_SHORT = 1 / 3  # waiting for a processor so much of the time that packing takes
 _GAIN = 1.03  # a more thorough level must bring so much more
 
 
@@ -102,6 +103,7 @@ class Packing:
         self._yields: Dict[Way, Yield] = {}
         self._cost: Dict[bool, float] = {}  # by whether it was packed
         self._clear = False
+        self._waiting = 0.0  # share of the time for packing that went by without a processor
         self._speed = _USUAL_SPEED  # bytes of content that one thread packs in a second
         self._lock = threading.Lock()
         self._left = 0
@@ -169,10 +171,17 @@ class Packing:
                 self._yields[way] = _mean(self._yields.get(way), got)
         with self._lock:
             self._next_look = now + (time.perf_counter() - looked) / _LOOK_SHARE
-            self._way = best_way(self._ladder, self._yields, line, self._threads)
+            short = self._waiting > _SHORT and not self._clear
+            known = 0.0 if short else line
+            self._way = best_way(self._ladder, self._yields, known, self._threads)
 
-    def measured(self, packed: bool, length: int, pack_s: float, send_s: float) -> None:
-        """A frame with ``length`` bytes of content took so long to pack and to send."""
+    def measured(
+        self, packed: bool, length: int, pack_s: float, send_s: float, waited_s: float = 0.0
+    ) -> None:
+        """A frame with ``length`` bytes of content took so long to pack and to send.
+
+        ``waited_s`` of the seconds for packing went by while others had the processors.
+        """
         if length < _SMALL:
             return
         cost = (pack_s + send_s) / length
@@ -181,6 +190,7 @@ class Packing:
                 self._clear = send_s > _CLEAR * pack_s
                 speed = length / max(pack_s, 1e-6)
                 self._speed += _SHARE * (speed - self._speed)
+                self._waiting += _SHARE * (waited_s / max(pack_s, 1e-6) - self._waiting)
             before = self._cost.get(packed, cost)
             self._cost[packed] = before + _SHARE * (cost - before)
             if self._left <= 0:
