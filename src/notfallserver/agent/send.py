@@ -194,9 +194,9 @@ class Sender:
     def _send_blocks(self, line: Line, disk: int, entries: Offer, payload: Buffer) -> None:
         with self._at_work:
             codec, level = self._packing.choose(payload)
-            began, used_s = time.monotonic(), time.thread_time()
+            began, processor_began = time.monotonic(), time.thread_time()
             used, packed = pack(codec, payload, level)
-            used_s = time.thread_time() - used_s
+            processor_s = time.thread_time() - processor_began
             packed_at = time.monotonic()
         parts = blocks_parts(disk, entries, len(payload), used, packed)
         with self._pace.gauge.sending() if len(packed) >= TELLING else nullcontext():
@@ -205,7 +205,7 @@ class Sender:
         # more connections share gives each of them less, and packing must not look cheap by that.
         send_s = (time.monotonic() - packed_at) * self._workers / self._crew.working
         pack_s = packed_at - began
-        waited_s = max(0.0, pack_s - used_s)
+        waited_s = max(0.0, pack_s - processor_s)
         self._packing.measured(codec != PLAIN, len(payload), pack_s, send_s, waited_s)
         with self._lock:
             self.sent += sum(len(part) for part in parts)

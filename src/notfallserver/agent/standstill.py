@@ -44,7 +44,7 @@ def free_memory() -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-class Advanced(TooMuch):
+class ArrayAdvanced(TooMuch):
     """md filled a member of an array further while everything stood still."""
 
 
@@ -113,7 +113,7 @@ class Standstill:
             except (TooMuch, NotfallError) as error:
                 if isinstance(error, NotfallError) and error.code != "freeze-lost":
                     raise
-                advanced = isinstance(error, Advanced)
+                advanced = isinstance(error, ArrayAdvanced)
                 if self._passes.unread is not None or not self._ledger.knows:
                     self._companion.catch_up()
                 continue
@@ -168,7 +168,8 @@ class Standstill:
                     unproven = self._unproven(free, held.loose)
                     buffer.compare(unproven, self._passes.sender, limit * 0.8)
                 if md.filled_until() != filled:
-                    raise Advanced  # superblocks may have been read that are ahead of the content
+                    # superblocks may have been read that are ahead of the content
+                    raise ArrayAdvanced
         return held, free
 
     def _unproven(self, free: FreeSpace, loose: Sequence[str] = ()) -> Used:
