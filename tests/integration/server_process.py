@@ -107,7 +107,8 @@ class ServerProcess:
         record = {"stamp": rescue_medium._stamp()}
         (medium / "medium.json").write_text(json.dumps(record))
 
-    def start(self) -> None:
+    def start(self, look_s: float = 0.1) -> None:
+        """Return when the port answers, which is looked at every ``look_s``."""
         if not self.settings_file.exists():
             self.set_up()
         with (self.directory / "log").open("ab") as log:
@@ -121,7 +122,7 @@ class ServerProcess:
         while self.process.poll() is None and time.monotonic() < until:
             if self.notfall_answers():
                 return
-            time.sleep(0.1)
+            time.sleep(look_s)
         raise AssertionError(self.log())
 
     def notfall_answers(self) -> bool:
@@ -260,10 +261,10 @@ class ServerProcess:
 
 
 @contextmanager
-def running(server: ServerProcess) -> Iterator[ServerProcess]:
+def running(server: ServerProcess, look_s: float = 0.1) -> Iterator[ServerProcess]:
     """Started, and put away afterwards."""
     try:
-        server.start()
+        server.start(look_s)
         yield server
     finally:
         server.put_away()

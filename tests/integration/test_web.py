@@ -292,6 +292,13 @@ def test_jobs_go_on_after_the_server_ended_or_was_killed(tmp_path: Path) -> None
         assert own.await_job(job)["state"] == "cancelled"
 
 
+def test_it_ends_in_order_from_the_instant_its_port_answers(tmp_path: Path) -> None:
+    machine = ServerProcess(tmp_path)
+    for _ in range(3):
+        with running(machine, look_s=0.0005):
+            pass  # told to end by SIGTERM; the way out checks its exit code
+
+
 def test_tls_is_at_least_1_2(server: ServerProcess) -> None:
     context = server.context()
     context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED

@@ -37,7 +37,7 @@ def serve(
 
     ``frames`` is what takes agents' frames on the lane.
     """
-    settings, authority = house.settings, house.authority
+    authority = house.authority
     config = uvicorn.Config(
         app,
         http=PeerProtocol,
@@ -54,13 +54,9 @@ def serve(
         ssl_ca_certs=str(authority.ca_file),
         ssl_cert_reqs=ssl.CERT_OPTIONAL,
     )
-    port = open_port(settings.listen_host, settings.listen_port)
-    try:
-        server = _Server(config, port, started, house, frames)
-        app.state.stopping = lambda: server.should_exit
-        server.run()
-    finally:
-        port.close()
+    server = _Server(config, started, house, frames)
+    app.state.stopping = lambda: server.should_exit
+    server.run()
 
 
 def open_port(host: str, port: int) -> socket.socket:
@@ -86,16 +82,22 @@ class _Server(uvicorn.Server):
     def __init__(
         self,
         config: uvicorn.Config,
-        port: socket.socket,
         started: Callable[[], None] | None,
         house: House,
         frames: Mapping[str, Take],
     ) -> None:
         super().__init__(config)
-        self._port = port
         self._tell = started
         self._house = house
         self._frames = dict(frames)
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Signals are taken before the port opens: who sees it answer may end us at once."""
+        settings = self._house.settings
+        with self.capture_signals():
+            self._port = open_port(settings.listen_host, settings.listen_port)
+            with self._port:
+                await super().serve(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])  # the port is the reception's
