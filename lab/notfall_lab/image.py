@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from notfall_lab import recipe_disk
 from notfall_lab.cache import FILES, cached, key_of
+from notfall_lab.guest_tree import sweep
+from notfall_lab.recipe_disk import make_disks
 from notfall_lab.recipe_guest import BIOS, UEFI, Recipe
 from notfallserver.server.host.run import run
 
@@ -37,15 +38,16 @@ class Image:
 
 def make_image(recipe: Recipe) -> Image:
     """The image of ``recipe``, built when it is not in the cache."""
-    sources = [HERE / f"recipe_{one}.py" for one in ("base", "disk", "guest")]
+    modules = ("guest_tree", "recipe_base", "recipe_disk", "recipe_guest")
+    sources = [HERE / f"{one}.py" for one in modules]
     key = key_of(repr(recipe), *sources, *sorted(FILES.iterdir()))
     kind = f"image-{recipe.name}"
 
     def build(directory: Path) -> None:
-        recipe_disk.make_disks(directory, recipe)
+        make_disks(directory, recipe)
 
     # A killed build leaves mounts, which must be gone before its directory can be removed.
-    directory = cached(kind, key, build, recipe_disk.sweep)
+    directory = cached(kind, key, build, sweep)
     return Image(recipe, tuple(sorted(directory.glob("disk*.raw"))))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from notfall_lab.cache import FILES
-from notfallserver.server.host.run import run
+from notfall_lab.guest_tree import chroot, write_file
 
 ROOT_PASSWORD = "notfall"
 PREFIX = 24
@@ -52,41 +52,37 @@ BIOS = Recipe("shop", "bios", 10, "ifupdown")
 UEFI = Recipe("depot", "uefi", 20, "networkd")
 
 
-def chroot(tree: Path, *arguments: str, text_in: str | None = None, timeout: float = 300) -> str:
-    return run(["chroot", tree, *arguments], text_in=text_in, timeout=timeout).out
-
-
 def furnish(tree: Path, recipe: Recipe) -> None:
     """Everything but fstab, boot loader and initrd."""
-    _write(tree / "etc/hostname", recipe.name)
-    _write(tree / "etc/hosts", f"127.0.0.1 localhost\n{recipe.address} {recipe.name}")
-    _write(tree / "etc/initramfs-tools/conf.d/lab", "MODULES=dep\nCOMPRESS=lz4\nRESUME=none")
-    _write(tree / "etc/systemd/journald.conf.d/lab.conf", "[Journal]\nStorage=volatile")
-    _write(tree / "etc/systemd/system.conf.d/lab.conf", "[Manager]\nDefaultTimeoutStopSec=15s")
+    write_file(tree / "etc/hostname", recipe.name)
+    write_file(tree / "etc/hosts", f"127.0.0.1 localhost\n{recipe.address} {recipe.name}")
+    write_file(tree / "etc/initramfs-tools/conf.d/lab", "MODULES=dep\nCOMPRESS=lz4\nRESUME=none")
+    write_file(tree / "etc/systemd/journald.conf.d/lab.conf", "[Journal]\nStorage=volatile")
+    write_file(tree / "etc/systemd/system.conf.d/lab.conf", "[Manager]\nDefaultTimeoutStopSec=15s")
     chroot(tree, "systemd-machine-id-setup")
     chroot(tree, "chpasswd", text_in=f"root:{ROOT_PASSWORD}\n")
     chroot(tree, "systemctl", "mask", *MASKED)
-    _configure_network(tree, recipe)
+    configure_network(tree, recipe)
     _install_services(tree)
 
 
 def make_initrd(tree: Path) -> None:
     """The initrd of a machine with virtio disks; afterwards the setting is Debian's ``dep``."""
-    _write(tree / "etc/initramfs-tools/modules", "\n".join(INITRD_MODULES))
+    write_file(tree / "etc/initramfs-tools/modules", "\n".join(INITRD_MODULES))
     policy = tree / "etc/initramfs-tools/update-initramfs.conf"
-    _write(policy, "update_initramfs=yes\nbackup_initramfs=no")
+    write_file(policy, "update_initramfs=yes\nbackup_initramfs=no")
     setting = tree / "etc/initramfs-tools/conf.d/lab"
     final = setting.read_text()
-    _write(setting, final.replace("MODULES=dep", "MODULES=list"))
+    write_file(setting, final.replace("MODULES=dep", "MODULES=list"))
     chroot(tree, "update-initramfs", "-c", "-k", "all")
-    _write(setting, final)
-    _write(tree / "etc/initramfs-tools/modules", "")
+    write_file(setting, final)
+    write_file(tree / "etc/initramfs-tools/modules", "")
 
 
-def _configure_network(tree: Path, recipe: Recipe) -> None:
-    _write(tree / "etc/resolv.conf", f"nameserver {GATEWAY}")
+def configure_network(tree: Path, recipe: Recipe) -> None:
+    write_file(tree / "etc/resolv.conf", f"nameserver {GATEWAY}")
     if recipe.network == "networkd":
-        _write(
+        write_file(
             tree / "etc/systemd/network/10-lan.network",
             f"[Match]\nName={recipe.nic}\n\n[Network]\nAddress={recipe.address}/{PREFIX}\n"
             f"Address={recipe.address6}/64\nGateway={GATEWAY}\nIPv6AcceptRA=no",
@@ -94,7 +90,7 @@ def _configure_network(tree: Path, recipe: Recipe) -> None:
         chroot(tree, "systemctl", "disable", "networking.service")
         chroot(tree, "systemctl", "enable", "systemd-networkd.service")
     else:
-        _write(
+        write_file(
             tree / "etc/network/interfaces",
             f"auto lo\niface lo inet loopback\n\nallow-hotplug {recipe.nic}\n"
             f"iface {recipe.nic} inet static\n\taddress {recipe.address}/{PREFIX}\n"
@@ -106,13 +102,13 @@ def _configure_network(tree: Path, recipe: Recipe) -> None:
 
 def _install_services(tree: Path) -> None:
     for name in ("lab-shell.py", "shop.py"):
-        _write(tree / "usr/local/lib" / name, (FILES / name).read_text())
+        write_file(tree / "usr/local/lib" / name, (FILES / name).read_text())
     for name in ("lab-shell.service", "shop.service"):
-        _write(tree / "etc/systemd/system" / name, (FILES / name).read_text())
+        write_file(tree / "etc/systemd/system" / name, (FILES / name).read_text())
         chroot(tree, "systemctl", "enable", name)
     chroot(tree, "useradd", "--system", "--no-create-home", "shop")
     chroot(tree, "install", "-d", "-o", "shop", "-g", "shop", "/var/lib/shop")
-    _write(
+    write_file(
         tree / "etc/postgresql/15/main/conf.d/lab.conf",
         (FILES / "postgresql-lab.conf").read_text(),
     )
@@ -127,9 +123,3 @@ def _sql(tree: Path, database: str, statements: str) -> None:
     stop = "-c exit_on_error=on"
     command = ["su", "postgres", "-s", "/bin/sh", "-c", f"{server} {files} {stop} {database}"]
     chroot(tree, *command, text_in=statements)
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    path.write_text(text.rstrip("\n") + "\n")

@@ -12,17 +12,24 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from notfall_lab import recipe_disk, recipe_guest
 from notfall_lab.cache import FILES, cached, key_of
+from notfall_lab.guest_tree import (
+    chroot,
+    chroot_ready,
+    loop_disk,
+    loop_part,
+    mounted,
+    sweep,
+    write_file,
+)
 from notfall_lab.kernels import PROGRAMS, SuppliedDisk, ask, kernel_guest
 from notfall_lab.machine import HardDisk
 from notfall_lab.recipe_base import NO_INITRD_HOOK, SUITE
-from notfall_lab.recipe_guest import MASKED, Recipe, chroot, make_initrd
+from notfall_lab.recipe_guest import MASKED, Recipe, configure_network, make_initrd
 from notfallserver.server.host.run import run
 
 STORAGE = Recipe("vault", "bios", 30, "ifupdown")
@@ -72,9 +79,9 @@ def storage_disks(directory: Path) -> list[HardDisk]:
 
 def _image() -> Path:
     here = Path(__file__).parent
-    parts = [Path(__file__), here / "recipe_guest.py", here / "recipe_disk.py", _LAYOUT]
+    parts = [Path(__file__), here / "recipe_guest.py", here / "guest_tree.py", _LAYOUT]
     key = key_of(repr(STORAGE), *parts, *(FILES / name for name in _FROM_FILES))
-    return cached("image-vault", key, _make, recipe_disk.sweep)
+    return cached("image-vault", key, _make, sweep)
 
 
 def _make(directory: Path) -> None:
@@ -95,12 +102,12 @@ def _fill(directory: Path, disk: Path, told: dict[str, Any]) -> None:
     tree = directory / "tree"
     tree.mkdir()
     with ExitStack() as stack:
-        whole = stack.enter_context(recipe_disk._loop(disk))
-        root = stack.enter_context(_part(disk, told["root"], ROOT_SIZE))
+        whole = stack.enter_context(loop_disk(disk))
+        root = stack.enter_context(loop_part(disk, told["root"], ROOT_SIZE))
         run(["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0", root])
-        stack.enter_context(recipe_disk._mounted(root, tree))
+        stack.enter_context(mounted(root, tree))
         (tree / "boot").mkdir()
-        stack.enter_context(recipe_disk._mounted(f"{whole}p1", tree / "boot"))
+        stack.enter_context(mounted(f"{whole}p1", tree / "boot"))
         _install(tree)
         (tree / "etc/fstab").write_text("\n".join(told["fstab"]) + "\n")
         (tree / "etc/crypttab").write_text(told["crypttab"] + "\n")
@@ -114,7 +121,7 @@ def _fill(directory: Path, disk: Path, told: dict[str, Any]) -> None:
         (tree / "swapfile").chmod(0o600)
         run(["mkswap", tree / "swapfile"])
         devices = [whole, f"{whole}p1", root]
-        stack.enter_context(recipe_disk._chroot_ready(tree, devices, root, told["boot_uuid"]))
+        stack.enter_context(chroot_ready(tree, devices, root, told["boot_uuid"]))
         make_initrd(tree)
         chroot(tree, "grub-install", "--target=i386-pc", whole)
         names = {one.name.split("-")[0]: one.name for one in (tree / "boot").glob("*-amd64")}
@@ -140,31 +147,17 @@ def _install(tree: Path) -> None:
     )
     run(["tar", "-C", tree, "--numeric-owner", "--xattrs", "-xf", made], timeout=600)
     made.unlink()
-    recipe_guest._write(tree / "etc/hostname", STORAGE.name)
-    recipe_guest._write(
-        tree / "etc/initramfs-tools/conf.d/lab", "MODULES=dep\nCOMPRESS=lz4\nRESUME=none"
-    )
-    recipe_guest._write(
-        tree / "etc/systemd/journald.conf.d/lab.conf", "[Journal]\nStorage=volatile"
-    )
-    recipe_guest._write(
+    write_file(tree / "etc/hostname", STORAGE.name)
+    write_file(tree / "etc/initramfs-tools/conf.d/lab", "MODULES=dep\nCOMPRESS=lz4\nRESUME=none")
+    write_file(tree / "etc/systemd/journald.conf.d/lab.conf", "[Journal]\nStorage=volatile")
+    write_file(
         tree / "etc/systemd/system.conf.d/lab.conf",
         "[Manager]\nDefaultTimeoutStopSec=15s\nDefaultDeviceTimeoutSec=300s",
     )
-    recipe_guest._configure_network(tree, STORAGE)
-    recipe_guest._write(tree / "usr/local/lib/lab-shell.py", (FILES / "lab-shell.py").read_text())
+    configure_network(tree, STORAGE)
+    write_file(tree / "usr/local/lib/lab-shell.py", (FILES / "lab-shell.py").read_text())
     unit = (FILES / "lab-shell.service").read_text()
-    recipe_guest._write(tree / "etc/systemd/system/lab-shell.service", unit)
+    write_file(tree / "etc/systemd/system/lab-shell.service", unit)
     chroot(tree, "systemd-machine-id-setup")
     chroot(tree, "systemctl", "mask", *MASKED)
     chroot(tree, "systemctl", "enable", "lab-shell.service")
-
-
-@contextmanager
-def _part(disk: Path, start: int, size: int) -> Iterator[str]:
-    line = ["losetup", "--find", "--show", "--offset", str(start), "--sizelimit", str(size)]
-    device = run([*line, disk]).out.strip()
-    try:
-        yield device
-    finally:
-        run(["losetup", "-d", device])
