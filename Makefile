@@ -12,8 +12,12 @@ help: ## Show what can be made
 
 setup: $(STAMP) ## Install Debian packages and the virtual environment
 
-$(STAMP): pyproject.toml packaging/server-packages.txt packaging/lab-packages.txt
+BROWSER_PARTS := src/notfallserver/server/web/static/vendor
+
+$(STAMP): pyproject.toml $(wildcard packaging/*.txt)
 	$(SUDO) packaging/install-packages server-packages.txt lab-packages.txt
+	$(SUDO) packaging/install-browser-parts browser-parts.txt $(BROWSER_PARTS)
+	$(SUDO) packaging/install-browser-parts lab-browser-parts.txt build/browser
 	[ -x $(PYTHON) ] || /usr/bin/python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --upgrade pip setuptools wheel
 	$(PYTHON) -m pip install --quiet --editable '.[dev]'

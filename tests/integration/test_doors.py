@@ -461,7 +461,7 @@ def test_a_deep_run_is_ordered_and_what_it_finds_is_told_loudly(
         assert (result["deep"], result["unexplained_blocks"]) == (True, 3)
         deep = root.get(f"/api/v1/primaries/{agent.name}").json()["deep"]
         assert (deep["unexplained"], deep["found_in"], deep["days"]) == (3, stamp, 14)
-        page = root.get("/present", headers={"Accept-Language": "de"}).text
+        page = root.get("/tiles", headers={"Accept-Language": "de"}).text
         assert "fand 3 Blöcke, die sich unbemerkt geändert hatten" in page
         journal = root.get("/api/v1/journal", params={"primary": agent.name}).json()
         assert [one["event"] for one in journal].count("unseen-changes") == 1

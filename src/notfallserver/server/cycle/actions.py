@@ -17,6 +17,7 @@ from typing import Protocol
 
 from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.cycle.normal.limits import Limits, Wish
+from notfallserver.server.cycle.outage.guard import Verdict
 from notfallserver.server.pool.version import Application
 from notfallserver.server.records.jobs import Job
 from notfallserver.wire.errors import NotfallError
@@ -127,6 +128,12 @@ class Conductor(Protocol):
 
     def forget_seed(self, primary: str, who: str) -> None:
         """Don't wait any longer for a seed that was made; replications begin again."""
+
+    def examine(self, primary: str) -> Verdict:
+        """What the guard says now; changes nothing, takes a few seconds."""
+
+    def screen(self, primary: str) -> bytes:
+        """What the stand-in's screen shows, as PNG."""
 
     def activate(self, primary: str, who: str, overrule_reason: str = "") -> Job:
         """Start the stand-in; ``overrule_reason`` overrules the guard."""

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from notfallserver.server.cycle import actions
@@ -163,10 +164,22 @@ class Conductor:
                 self._runner.cancel(job.id, "server")
         self._means.runs.end(primary)
 
+    def examine(self, primary: str) -> Verdict:
+        means = self._means
+        row = self._row(primary)
+        return examine_primary(means.settings, means.pool, means.catalogue.primaries, row)
+
+    def screen(self, primary: str) -> bytes:
+        name = machine_name(self._row(primary).uuid)
+        with TemporaryDirectory(prefix="notfall-screen-") as directory:
+            picture = Path(directory, "screen.png")
+            self._means.hypervisor.screenshot(name, picture)
+            return picture.read_bytes()
+
     def _decide(self, row: Primary, who: str, reason: str = "") -> Verdict:
         """Ask the guard; raise its refusal, or journal that a person overruled it."""
         means = self._means
-        verdict = examine_primary(means.settings, means.pool, means.catalogue.primaries, row)
+        verdict = self.examine(row.uuid)
         if verdict.allowed:
             return verdict
         journal = means.catalogue.journal

@@ -18,6 +18,8 @@ from notfallserver.server.records.primaries import Primary
 
 def versions_of(means: Means, row: Primary) -> Sequence[actions.VersionInfo]:
     """Newest first."""
+    if not row.newest_version:
+        return []  # the pool knows it from its first run on
     store = means.pool.primary(row.uuid)
     found, known = store.versions(), store.health.all()
     return [

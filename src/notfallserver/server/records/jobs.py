@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, exists, insert, select, update
 
 from notfallserver.server.records.database import Database, now
 from notfallserver.server.records.events import JobChanged
@@ -16,6 +16,8 @@ from notfallserver.server.records.tables import jobs
 from notfallserver.wire.errors import NotfallError
 
 UNFINISHED = ("queued", "running")
+LATELY = timedelta(days=7)
+"""A failure is of interest for so long."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,24 @@ class Jobs:
             wanted = wanted.where(jobs.c.kind == kind)
         with self._database.reading() as connection:
             return [_job(row) for row in connection.execute(wanted)]
+
+    def unmended(self, primary: str | None = None) -> list[Job]:
+        """Jobs that failed lately and after which none of their kind succeeded, newest first."""
+        later = jobs.alias()
+        mended = exists().where(
+            later.c.primary == jobs.c.primary,
+            later.c.kind == jobs.c.kind,
+            later.c.state == "done",
+            later.c.finished_at > jobs.c.finished_at,
+        )
+        wanted = select(jobs).where(
+            jobs.c.state == "failed", jobs.c.finished_at > now() - LATELY, ~mended
+        )
+        if primary is not None:
+            wanted = wanted.where(jobs.c.primary == primary)
+        with self._database.reading() as connection:
+            rows = connection.execute(wanted.order_by(jobs.c.finished_at.desc()))
+            return [_job(row) for row in rows]
 
     def begin(self, job: str) -> Job:
         """It runs now; the first start is kept when it is started again."""

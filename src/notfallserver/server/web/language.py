@@ -20,6 +20,10 @@ from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from notfallserver.server.web.words.history import EVENTS
+from notfallserver.server.web.words.problems import in_plain_words
+from notfallserver.server.web.words.situation import Value, Words
+
 HERE = Path(__file__).parent
 LANGUAGES = ("en", "de")
 
@@ -105,6 +109,25 @@ class Speech:
         main, bracket, detail = phase.partition(" (")
         return self.say(PHASES.get(main, main)) + bracket + detail
 
+    def words(self, words: Words) -> str:
+        """A text with its values: moments as "5 minutes ago", lengths as "5 minutes"."""
+        return self.say(words.text) % {key: self._value(one) for key, one in words.values.items()}
+
+    def _value(self, value: Value) -> str:
+        if isinstance(value, datetime):
+            return self.ago(value)
+        if isinstance(value, timedelta):
+            return self.lasting(value.total_seconds())
+        return str(value)
+
+    def problem(self, code: str, cause: str, remedy: str) -> str:
+        """What is wrong and what to do."""
+        return " ".join(self.say(one) for one in in_plain_words(code, cause, remedy) if one)
+
+    def event(self, event: str) -> str:
+        """What the journal calls so."""
+        return self.say(EVENTS.get(event, event))
+
     def ago(self, moment: datetime) -> str:
         """'5 minutes ago'."""
         passed = moment - datetime.now(UTC)
@@ -157,6 +180,9 @@ def speech(language: str) -> Speech:
         say=spoken.say,
         state=spoken.state,
         kind=spoken.kind,
+        words=spoken.words,
+        event=spoken.event,
+        problem=lambda error: spoken.problem(error.code, error.cause, error.remedy),
         phase=spoken.phase,
         ago=spoken.ago,
         lasting=spoken.lasting,

@@ -79,10 +79,11 @@ def list_primaries(request: Request, who: Person) -> list[PrimaryAnswer]:
 
 @router.get("/primaries/{name}")
 def show_primary(request: Request, name: Name, who: Person) -> PrimaryAnswer:
-    return _one(request, name)
+    return primary_answer(request, name)
 
 
-def _one(request: Request, name: str) -> PrimaryAnswer:
+def primary_answer(request: Request, name: str) -> PrimaryAnswer:
+    """One primary with its forecast."""
     house = house_of(request)
     primary = house.catalogue.primaries.find(name)
     jobs = house.catalogue.jobs.unfinished(primary.uuid)
@@ -113,7 +114,7 @@ def set_schedule(request: Request, name: Name, body: ScheduleRequest, who: Perso
         house_of(request).catalogue.journal.write(
             uuid, "schedule-changed", who, details={"deep_days": body.deep_days}
         )
-    return _one(request, uuid)
+    return primary_answer(request, uuid)
 
 
 @router.post("/primaries/{name}/limits")
@@ -123,7 +124,7 @@ def set_limits(request: Request, name: Name, body: LimitsRequest, who: Person) -
     primary = house.catalogue.primaries.find(name)
     wish = Wish(**{**body.model_dump(exclude={"clear"}), "windows": body.window_texts()})
     house.conductor.set_limits(primary.uuid, wish, body.clear, who)
-    return _one(request, primary.uuid)
+    return primary_answer(request, primary.uuid)
 
 
 @router.post("/primaries/{name}/remove", status_code=204)

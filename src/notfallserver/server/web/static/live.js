@@ -1,46 +1,23 @@
-// Keeps the page at the present: each event from the server means that it is worth another look.
+// What htmx doesn't do: say that the line to the server is cut, the zone of a time that is typed, copying.
 "use strict";
 
-const place = document.getElementById("present");
 const lost = document.getElementById("lost");
-let looking = false;
-let again = false;
+document.body.addEventListener("htmx:sseOpen", () => { lost.hidden = true; });
+document.body.addEventListener("htmx:sseError", () => { lost.hidden = false; });
+document.body.addEventListener("htmx:sendError", () => { lost.hidden = false; });
+document.body.addEventListener("htmx:afterOnLoad", () => { lost.hidden = true; });
 
-async function look() {
-  if (looking) {
-    again = true;
-    return;
-  }
-  looking = true;
-  try {
-    const answer = await fetch("/present");
-    if (answer.status === 401) {
-      location.assign("/login");
-      return;
-    }
-    if (!answer.ok) throw new Error(String(answer.status));
-    place.innerHTML = await answer.text();
-    lost.hidden = true;
-  } catch {
-    lost.hidden = false;
-  }
-  // At most one look a second, however fast the changes come.
-  setTimeout(() => {
-    looking = false;
-    if (again) {
-      again = false;
-      look();
-    }
-  }, 1000);
-}
+document.body.addEventListener("submit", (event) => {
+  const at = event.target.elements.namedItem("at");
+  const offset = event.target.elements.namedItem("offset");
+  if (!at || !offset) return;
+  const east = -new Date(at.value).getTimezoneOffset();
+  const part = (minutes) => String(minutes).padStart(2, "0");
+  const size = Math.abs(east);
+  offset.value = (east < 0 ? "-" : "+") + part(Math.floor(size / 60)) + ":" + part(size % 60);
+});
 
-function follow() {
-  const events = new EventSource("/changes");
-  events.onmessage = look;
-  events.onerror = () => {
-    look();
-    if (events.readyState === EventSource.CLOSED) setTimeout(follow, 5000);
-  };
-}
-
-follow();
+document.body.addEventListener("click", (event) => {
+  const place = event.target.dataset.copy;
+  if (place) navigator.clipboard.writeText(document.getElementById(place).textContent);
+});

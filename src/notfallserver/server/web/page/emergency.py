@@ -1,0 +1,95 @@
+"""A server is down: look, confirm, watch the stand-in start. One address, its part follows the
+state."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import HTMLResponse, Response
+
+from notfallserver.server.cycle.state import State
+from notfallserver.server.web.api.primaries import Name
+from notfallserver.server.web.page.show import go, show
+from notfallserver.server.web.page.stand import stand_of
+from notfallserver.server.web.peer import house_of
+from notfallserver.server.web.people import Person
+from notfallserver.server.web.words.findings import findings_of
+
+Part = Annotated[str, Query(max_length=20)]
+router = APIRouter(prefix="/p/{name}")
+
+
+@router.get("/emergency")
+def emergency_page(request: Request, name: Name, who: Person) -> Response:
+    return show(request, "emergency.html", _present(request, name))
+
+
+@router.get("/emergency/present")
+def present(request: Request, name: Name, who: Person, part: Part = "") -> Response:
+    """The part of the page that changes; nothing where ``part``, which is shown, is the same and
+    has what a person types."""
+    values = _present(request, name)
+    if part in _STILL and part == values["part"]:
+        return Response(status_code=204)
+    return show(request, "parts/emergency.html", values)
+
+
+@router.get("/emergency/findings")
+def findings(request: Request, name: Name, who: Person) -> HTMLResponse:
+    """Asks the guard now, which takes a few seconds; changes nothing."""
+    house = house_of(request)
+    row = house.catalogue.primaries.find(name)
+    found = findings_of(house.conductor.examine(row.uuid), row.last_seen)
+    return show(
+        request, "parts/findings.html", {**stand_of(request, name).values(), "found": found}
+    )
+
+
+@router.post("/emergency")
+def start(
+    request: Request,
+    name: Name,
+    who: Person,
+    reason: Annotated[str, Form(max_length=1000)] = "",
+) -> Response:
+    """Start the stand-in; ``reason`` overrules the guard."""
+    house = house_of(request)
+    house.conductor.activate(house.catalogue.primaries.find(name).uuid, who, reason.strip())
+    return go(request, f"/p/{name}/emergency")
+
+
+@router.post("/emergency/undo")
+def undo(request: Request, name: Name, who: Person) -> Response:
+    house = house_of(request)
+    house.conductor.undo(house.catalogue.primaries.find(name).uuid, who)
+    return go(request, f"/p/{name}")
+
+
+@router.get("/screen.png")
+def screen(request: Request, name: Name, who: Person) -> Response:
+    """What the stand-in's screen shows now."""
+    house = house_of(request)
+    picture = house.conductor.screen(house.catalogue.primaries.find(name).uuid)
+    return Response(picture, media_type="image/png")
+
+
+def _present(request: Request, name: str) -> dict[str, object]:
+    stand = stand_of(request, name)
+    return {
+        **stand.values(),
+        "part": _PARTS.get(State(stand.primary.state), "ask"),
+        "job": stand.job("activate"),
+        "picture": int(time.time()),  # another address each time: the browser loads it anew
+    }
+
+
+_PARTS = {
+    State.NEW: "none",
+    State.ACTIVATING: "starting",
+    State.EMERGENCY: "working",
+    State.RECOVERING: "working",
+    State.SWITCHING_BACK: "working",
+}
+_STILL = frozenset({"none", "ask", "working"})

@@ -1,0 +1,137 @@
+"""Bringing a server back: medium, code, plan, copying, switching back. One address, its part
+follows the state."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import FileResponse, HTMLResponse, Response
+
+from notfallserver.server.cycle.state import State
+from notfallserver.server.rescue_medium import find_medium
+from notfallserver.server.web.answers import PlanAnswer, TargetAnswer
+from notfallserver.server.web.api.primaries import Name
+from notfallserver.server.web.page.show import go, show
+from notfallserver.server.web.page.stand import stand_of
+from notfallserver.server.web.peer import house_of
+from notfallserver.server.web.people import Person
+from notfallserver.wire.errors import NotfallError
+
+Part = Annotated[str, Query(max_length=20)]
+router = APIRouter()
+Code = Annotated[str, Form(min_length=1, max_length=40)]
+
+
+@router.get("/p/{name}/recovery")
+def recovery_page(request: Request, name: Name, who: Person) -> Response:
+    return show(request, "recovery.html", _present(request, name))
+
+
+@router.get("/p/{name}/recovery/present")
+def present(request: Request, name: Name, who: Person, part: Part = "") -> Response:
+    """The part of the page that changes; nothing where ``part``, which is shown, is the same and
+    has what a person types."""
+    values = _present(request, name)
+    if part in _STILL and part == values["part"]:
+        return Response(status_code=204)
+    return show(request, "parts/recovery.html", values)
+
+
+@router.post("/p/{name}/recovery/plan")
+def plan(request: Request, name: Name, who: Person, code: Code) -> HTMLResponse:
+    """What would be overwritten; changes nothing."""
+    house = house_of(request)
+    shown = stand_of(request, name)
+    made = house.conductor.plan_recovery(shown.primary.uuid, code, None)
+    target = TargetAnswer.of(house.catalogue.targets.find(made.target))
+    return show(
+        request,
+        "parts/plan.html",
+        {
+            **shown.values(),
+            "plan": PlanAnswer.of(made),
+            "target": target,
+            "code": code,
+        },
+    )
+
+
+@router.post("/p/{name}/recovery")
+def begin(
+    request: Request,
+    name: Name,
+    who: Person,
+    code: Code,
+    confirmed: Annotated[str, Form(min_length=1, max_length=64)],
+) -> Response:
+    """``confirmed`` is the digest of the plan that was shown."""
+    house = house_of(request)
+    uuid = house.catalogue.primaries.find(name).uuid
+    house.conductor.recover(uuid, code, None, confirmed, who)
+    return go(request, f"/p/{name}/recovery")
+
+
+@router.post("/p/{name}/recovery/switch-back")
+def switch_back(
+    request: Request,
+    name: Name,
+    who: Person,
+    at: Annotated[str, Form(max_length=40)] = "",
+    offset: Annotated[str, Form(max_length=8)] = "",
+) -> Response:
+    """``at``: when, as the browser's calendar writes it, ``offset`` its zone; empty: now."""
+    house = house_of(request)
+    uuid = house.catalogue.primaries.find(name).uuid
+    house.conductor.switch_back(uuid, who, _moment(at, offset) if at else None)
+    return go(request, f"/p/{name}/recovery")
+
+
+@router.get("/rescue.iso")
+def rescue_medium(request: Request, who: Person) -> FileResponse:
+    """The rescue medium, for BIOS and UEFI, to be written to a USB stick or a disc."""
+    medium = find_medium(house_of(request).settings.data_dir / "rescue")
+    if medium is None:
+        raise NotfallError(
+            "no-medium",
+            "The rescue medium is still being built.",
+            "Wait a few minutes, then try again.",
+            retry=True,
+            status=409,
+        )
+    return FileResponse(
+        medium.iso, media_type="application/octet-stream", filename="notfallserver-rescue.iso"
+    )
+
+
+def _moment(at: str, offset: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(at + offset)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise NotfallError("bad-time", f"'{at}' is no time.", "Choose day and time of day.")
+    return found
+
+
+def _present(request: Request, name: str) -> dict[str, object]:
+    house = house_of(request)
+    stand = stand_of(request, name)
+    free = [one for one in house.catalogue.targets.all() if one.state == "free"]
+    return {
+        **stand.values(),
+        "part": _PARTS.get(State(stand.primary.state), "none"),
+        "job": stand.job("recover", "switch_back"),
+        "targets": [TargetAnswer.of(one) for one in free],
+        "medium": find_medium(house.settings.data_dir / "rescue") is not None,
+    }
+
+
+_PARTS = {
+    State.EMERGENCY: "begin",
+    State.RECOVERING: "copying",
+    State.SWITCHING_BACK: "switching",
+    State.NORMAL: "done",
+}
+_STILL = frozenset({"none", "begin"})

@@ -1,0 +1,59 @@
+"""How a page is answered: in the reader's language, and an error in words instead of JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from notfallserver.server.web.language import LANGUAGES, Speech, speech, speech_for
+from notfallserver.server.web.people import find_person
+from notfallserver.wire.errors import NotfallError
+
+STATIC = Path(__file__).parent.parent / "static"
+LANGUAGE_COOKIE = "notfall-language"
+
+
+def speech_of(request: Request) -> Speech:
+    """The language that was chosen, else the browser's."""
+    chosen = request.cookies.get(LANGUAGE_COOKIE, "")
+    if chosen in LANGUAGES:
+        return speech(chosen)
+    return speech_for(request.headers.get("accept-language", ""))
+
+
+def show(
+    request: Request, template: str, values: Mapping[str, object], status: int = 200
+) -> HTMLResponse:
+    """A page or a part of one."""
+    text = speech_of(request).page(
+        template, person=find_person(request), here=request.url.path, **values
+    )
+    return HTMLResponse(text, status, headers={"Vary": "Accept-Language, Cookie"})
+
+
+def go(request: Request, to: str) -> Response:
+    """Another page; htmx is told so in a way that makes it load the page as a whole."""
+    if request.headers.get("hx-request"):
+        return Response(status_code=204, headers={"HX-Redirect": to})
+    return RedirectResponse(to, 303)
+
+
+def wants_words(request: Request) -> bool:
+    """Whether a browser asks for a page, and not a program for JSON."""
+    return bool(request.headers.get("hx-request")) or "text/html" in request.headers.get(
+        "accept", ""
+    )
+
+
+def tell_in_words(request: Request, error: NotfallError) -> Response:
+    """An error as a page; who is not logged in is asked to."""
+    if error.status == 401:
+        return go(request, "/login")
+    if request.headers.get("hx-request"):
+        return show(request, "parts/problem.html", {"error": error}, error.status)
+    back = urlsplit(request.headers.get("referer", "")).path or "/"
+    return show(request, "problem.html", {"error": error, "back": back}, error.status)

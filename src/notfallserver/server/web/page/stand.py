@@ -1,0 +1,50 @@
+"""What every page of one primary shows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from fastapi import Request
+
+from notfallserver.server.cycle.state import State
+from notfallserver.server.records.jobs import Job
+from notfallserver.server.web.answers import JobAnswer, PrimaryAnswer
+from notfallserver.server.web.api.primaries import primary_answer
+from notfallserver.server.web.peer import house_of
+from notfallserver.server.web.words.situation import CONCERNS, Situation, situation
+
+
+@dataclass(frozen=True)
+class Stand:
+    """A primary and how it stands now."""
+
+    primary: PrimaryAnswer
+    situation: Situation
+    failed: JobAnswer | None
+    """The newest job that failed and was not made good, if it matters now."""
+
+    def job(self, *kinds: str) -> JobAnswer | None:
+        """The job of one of these kinds that is under way."""
+        return next((one for one in self.primary.jobs if one.kind in kinds), None)
+
+    def values(self) -> dict[str, object]:
+        """For the template."""
+        return vars(self)
+
+
+def stand_of(request: Request, name: str) -> Stand:
+    """Raises where there is no such primary."""
+    primary = primary_answer(request, name)
+    return stand(primary, house_of(request).catalogue.jobs.unmended(primary.uuid))
+
+
+def stand(primary: PrimaryAnswer, unmended: Sequence[Job]) -> Stand:
+    """``unmended``: jobs that failed, newest first, also of other primaries."""
+    concerns = CONCERNS.get(State(primary.state), frozenset())
+    failed = next(
+        (one for one in unmended if one.primary == primary.uuid and one.kind in concerns), None
+    )
+    told = situation(primary, datetime.now(UTC), failed.kind if failed else "")
+    return Stand(primary, told, JobAnswer.of(failed) if failed else None)

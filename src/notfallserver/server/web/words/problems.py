@@ -1,0 +1,140 @@
+"""What can't be done, in plain words: by the error's code, because its own text has details and is
+English. Pure."""
+
+from __future__ import annotations
+
+PROBLEMS: dict[str, tuple[str, str]] = {
+    "guard-alive": (
+        "The server still shows signs of life, so its stand-in was not started.",
+        "Switch the server off, or pull its power plug. Then look again.",
+    ),
+    "guard-cut-off": (
+        "The emergency server is cut off from the network, so the stand-in was not started.",
+        "Check its network cable and the switch. Then look again.",
+    ),
+    "guard-no-witness": (
+        "Nobody could say whether the network works, so the stand-in was not started.",
+        "Go to the server and look whether it is off.",
+    ),
+    "guard-cannot-tell": (
+        "It can't be told whether the server is down, so the stand-in was not started.",
+        "Go to the server and look whether it is off.",
+    ),
+    "reason-missing": (
+        "A reason is needed to start the stand-in all the same.",
+        "Write in a few words why the server is known to be off.",
+    ),
+    "not-in-this-state": (
+        "That is not possible now: something else has happened meanwhile.",
+        "Look at the server's page and decide again.",
+    ),
+    "state-changed": (
+        "That is not possible now: something else has happened meanwhile.",
+        "Look at the server's page and decide again.",
+    ),
+    "no-version": (
+        "There is no copy of this server yet.",
+        "Wait until the first copy is complete.",
+    ),
+    "no-such-target": (
+        "No machine shows this code.",
+        "Compare it with the machine's screen, letter by letter.",
+    ),
+    "ambiguous-code": (
+        "Several machines show this code.",
+        "Restart yours: it shows a new one.",
+    ),
+    "target-in-use": (
+        "This machine belongs to another recovery already.",
+        "Break that one off first, or use another machine.",
+    ),
+    "plan-changed": (
+        "The machine's disks are no longer as they were shown. Nothing was written.",
+        "Type the code again and look at what will happen now.",
+    ),
+    "not-ready": (
+        "The new machine has not caught up yet.",
+        "Wait until the page says that it is ready.",
+    ),
+    "nothing-to-undo": ("There is nothing to break off now.", "Look at the server's page."),
+    "hypervisor-unreachable": (
+        "The part of the emergency server that runs stand-ins does not answer.",
+        "Restart the emergency server. If it stays so, call whoever looks after it.",
+    ),
+    "stand-in-elsewhere": (
+        "Another emergency server runs this server's stand-in already.",
+        "Go on there. Two stand-ins at once would damage your data.",
+    ),
+    "stand-in-off": (
+        "The stand-in went off while it started.",
+        "Try once more. If it happens again, call whoever looks after the server.",
+    ),
+    "stand-in-works": (
+        "The stand-in is at work, so the original is not copied.",
+        "Bring the server back first.",
+    ),
+    "replication-under-way": ("A copy is being made already.", "Wait until it is complete."),
+    "primary-busy": ("Something else is under way for this server.", "Wait until it is over."),
+    "agent-silent": (
+        "The server's agent does not call, so no copy can be made.",
+        "Look whether the server is on and connected to the network.",
+    ),
+    "agent-lost": (
+        "The server's agent stopped calling in the middle of a copy.",
+        "Look whether the server is on and connected. The copy goes on by itself then.",
+    ),
+    "too-few-disks": (
+        "The machine has fewer free disks than are needed.",
+        "Put in another disk, or use another machine.",
+    ),
+    "target-disk-too-small": (
+        "A disk of the machine is too small.",
+        "Put in a disk that is at least as large as the old one.",
+    ),
+    "disks-not-clear": (
+        "It is not clear which of the machine's disks may be overwritten.",
+        "Take out those that do not belong to the server, then start it from the medium again.",
+    ),
+    "firmware-differs": (
+        "The machine starts in another way (BIOS or UEFI) than the old one.",
+        "Change that in its firmware settings, then start it from the medium again.",
+    ),
+    "sector-size-differs": (
+        "The machine's disks have another sector size than the old ones.",
+        "Use disks of the same kind.",
+    ),
+    "target-silent": (
+        "The new machine no longer answers.",
+        "Look whether it is on and still shows the code.",
+    ),
+    "pool-full": (
+        "The emergency server has no space left for copies.",
+        "Old copies must be removed, or it needs larger disks.",
+    ),
+    "no-medium": (
+        "The rescue medium is still being built.",
+        "Wait a few minutes, then try again.",
+    ),
+    "no-such-primary": ("There is no server of this name.", "Choose one from the list."),
+    "bad-name": (
+        "This can't be the name of a server.",
+        "Use letters, digits, dots and hyphens only.",
+    ),
+    "name-in-use": ("There is a server of this name already.", "Take another name."),
+    "not-found": ("There is no such page.", "Go back to the list of all servers."),
+    "foreign-origin": (
+        "The request came from another web site and was refused.",
+        "Use the emergency server's own page.",
+    ),
+    "bad-time": ("This is no time.", "Choose day and time of day."),
+    "internal": (
+        "Something went wrong in the emergency server itself.",
+        "Try again. If it stays so, call whoever looks after it.",
+    ),
+}
+TEXTS = tuple(text for pair in PROBLEMS.values() for text in pair)
+
+
+def in_plain_words(code: str, cause: str, remedy: str) -> tuple[str, str]:
+    """What is wrong and what to do; the error's own words where none are kept for its code."""
+    return PROBLEMS.get(code, (cause, remedy))
