@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from babel.core import negotiate_locale
-from babel.dates import format_datetime, format_timedelta
+from babel.dates import LOCALTZ, format_datetime, format_timedelta
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
@@ -138,8 +138,8 @@ class Speech:
         return format_timedelta(timedelta(seconds=seconds), locale=self.language)
 
     def moment(self, moment: datetime) -> str:
-        """Date and time of day with zone, for the tooltip."""
-        return format_datetime(moment, "long", locale=self.language)
+        """Date and time of day where the server is."""
+        return format_datetime(moment, "medium", LOCALTZ, locale=self.language)
 
     def size(self, count: float) -> str:
         """Bytes in the largest fitting unit of 1000."""

@@ -48,6 +48,10 @@ EVENTS = {
     "seed-exported": "A copy was written to a disk",
     "stand-in-held-back": "The stand-in was not started again by itself",
     "stand-in-restarted": "The stand-in was started again",
+    "logged-in": "Logged in",
+    "password-set": "A password was set",
+    "adopted": "Found in the pool and taken over",
+    "removed": "Removed with all copies",
     "seed-forgotten": "A first copy by disk was given up",
 }
 GRAVE = frozenset(
