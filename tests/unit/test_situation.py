@@ -116,3 +116,5 @@ def test_what_failed_and_was_not_made_good_is_never_green() -> None:
     assert one.light is Light.WARN and told.FAILED["prepare"] in texts(one)
     assert told.SOMETHING_FAILED in texts(situation(primary(), NOW, "seed_import"))
     assert situation(primary(state="outage"), NOW, "activate").light is Light.BAD
+    assert told.CAN_REPLACE in texts(situation(primary(state="outage"), NOW))
+    assert told.CAN_REPLACE not in texts(situation(primary(state="outage"), NOW, "prepare"))

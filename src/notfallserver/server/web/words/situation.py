@@ -139,6 +139,8 @@ def situation(primary: PrimaryAnswer, now: datetime, failed: str = "") -> Situat
     if failed:
         if light is Light.GOOD:
             light, title = Light.WARN, PROTECTED_BUT
+        if failed == "prepare":
+            words = [one for one in words if one.text != CAN_REPLACE]  # nobody knows
         words = [*words, Words(FAILED.get(failed, SOMETHING_FAILED))]
     return Situation(light, title, tuple(words), PLACES.get(state, 0), STEPS.get(state))
 
