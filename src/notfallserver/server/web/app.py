@@ -51,7 +51,7 @@ def make_app(house: House, further: Iterable[APIRouter] = ()) -> FastAPI:
 
 def _answer(request: Request, error: NotfallError) -> Response:
     """JSON for programs, words for people."""
-    if wants_words(request):
+    if wants_words(request, error):
         return tell_in_words(request, error)
     return JSONResponse(error.to_json(), error.status)
 

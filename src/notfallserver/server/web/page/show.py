@@ -14,6 +14,8 @@ from notfallserver.server.web.people import find_person
 from notfallserver.wire.errors import NotfallError
 
 STATIC = Path(__file__).parent.parent / "static"
+PROGRAMS = ("/api/", "/agent/", "/target/")
+"""What lies below these is for programs; whoever is not logged in elsewhere is asked to."""
 LANGUAGE_COOKIE = "notfall-language"
 
 
@@ -42,11 +44,11 @@ def go(request: Request, to: str) -> Response:
     return RedirectResponse(to, 303)
 
 
-def wants_words(request: Request) -> bool:
+def wants_words(request: Request, error: NotfallError) -> bool:
     """Whether a browser asks for a page, and not a program for JSON."""
-    return bool(request.headers.get("hx-request")) or "text/html" in request.headers.get(
-        "accept", ""
-    )
+    if request.headers.get("hx-request") or "text/html" in request.headers.get("accept", ""):
+        return True
+    return error.status == 401 and not request.url.path.startswith(PROGRAMS)
 
 
 def tell_in_words(request: Request, error: NotfallError) -> Response:
