@@ -11,8 +11,8 @@ from fastapi.responses import HTMLResponse, Response
 
 from notfallserver.server.cycle.state import State
 from notfallserver.server.web.api.primaries import Name
+from notfallserver.server.web.page.overview import overview_of
 from notfallserver.server.web.page.show import go, show
-from notfallserver.server.web.page.stand import stand_of
 from notfallserver.server.web.peer import house_of
 from notfallserver.server.web.people import Person
 from notfallserver.server.web.words.findings import findings_of
@@ -43,7 +43,7 @@ def findings(request: Request, name: Name, who: Person) -> HTMLResponse:
     row = house.catalogue.primaries.find(name)
     found = findings_of(house.conductor.examine(row.uuid), row.last_seen)
     return show(
-        request, "parts/findings.html", {**stand_of(request, name).values(), "found": found}
+        request, "parts/findings.html", {**overview_of(request, name).values(), "found": found}
     )
 
 
@@ -76,11 +76,11 @@ def screen(request: Request, name: Name, who: Person) -> Response:
 
 
 def _present(request: Request, name: str) -> dict[str, object]:
-    stand = stand_of(request, name)
+    shown = overview_of(request, name)
     return {
-        **stand.values(),
-        "part": _PARTS.get(State(stand.primary.state), "ask"),
-        "job": stand.job("activate"),
+        **shown.values(),
+        "part": _PARTS.get(State(shown.primary.state), "ask"),
+        "job": shown.job("activate"),
         "picture": int(time.time()),  # another address each time: the browser loads it anew
     }
 

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
 from notfallserver.server.web.answers import JobAnswer, PrimaryAnswer
+from notfallserver.server.web.page.overview import overview
 from notfallserver.server.web.page.show import show
-from notfallserver.server.web.page.stand import stand
 from notfallserver.server.web.peer import house_of
 from notfallserver.server.web.people import Person
 from notfallserver.server.web.stream import changes
@@ -50,7 +50,7 @@ def _tiles(request: Request) -> dict[str, object]:
     jobs = catalogue.jobs.unfinished()
     unmended = catalogue.jobs.unmended()
     primaries = [PrimaryAnswer.of(one, jobs) for one in catalogue.primaries.all()]
-    found = [stand(one, unmended) for one in primaries]
+    found = [overview(one, unmended) for one in primaries]
     found.sort(key=lambda one: (_WORST_FIRST.index(one.situation.light), one.primary.name))
     counts = {light: sum(one.situation.light is light for one in found) for light in Light}
     return {

@@ -7,8 +7,8 @@ from fastapi.responses import HTMLResponse, Response
 
 from notfallserver.server.web.answers import VersionAnswer
 from notfallserver.server.web.api.primaries import Name
+from notfallserver.server.web.page.overview import overview_of
 from notfallserver.server.web.page.show import go, show
-from notfallserver.server.web.page.stand import stand_of
 from notfallserver.server.web.peer import house_of
 from notfallserver.server.web.people import Person
 from notfallserver.server.web.words.history import happenings
@@ -37,7 +37,7 @@ def replicate(request: Request, name: Name, who: Person) -> Response:
 
 def _present(request: Request, name: str) -> dict[str, object]:
     house = house_of(request)
-    shown = stand_of(request, name)
+    shown = overview_of(request, name)
     uuid = shown.primary.uuid
     versions = house.conductor.versions(uuid)
     return {

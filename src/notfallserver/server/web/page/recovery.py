@@ -13,8 +13,8 @@ from notfallserver.server.cycle.state import State
 from notfallserver.server.rescue_medium import find_medium
 from notfallserver.server.web.answers import PlanAnswer, TargetAnswer
 from notfallserver.server.web.api.primaries import Name
+from notfallserver.server.web.page.overview import overview_of
 from notfallserver.server.web.page.show import go, show
-from notfallserver.server.web.page.stand import stand_of
 from notfallserver.server.web.peer import house_of
 from notfallserver.server.web.people import Person
 from notfallserver.wire.errors import NotfallError
@@ -43,7 +43,7 @@ def present(request: Request, name: Name, who: Person, part: Part = "") -> Respo
 def plan(request: Request, name: Name, who: Person, code: Code) -> HTMLResponse:
     """What would be overwritten; changes nothing."""
     house = house_of(request)
-    shown = stand_of(request, name)
+    shown = overview_of(request, name)
     made = house.conductor.plan_recovery(shown.primary.uuid, code, None)
     target = TargetAnswer.of(house.catalogue.targets.find(made.target))
     return show(
@@ -117,13 +117,11 @@ def _moment(at: str, offset: str) -> datetime:
 
 def _present(request: Request, name: str) -> dict[str, object]:
     house = house_of(request)
-    stand = stand_of(request, name)
-    free = [one for one in house.catalogue.targets.all() if one.state == "free"]
+    shown = overview_of(request, name)
     return {
-        **stand.values(),
-        "part": _PARTS.get(State(stand.primary.state), "none"),
-        "job": stand.job("recover", "switch_back"),
-        "targets": [TargetAnswer.of(one) for one in free],
+        **shown.values(),
+        "part": _PARTS.get(State(shown.primary.state), "none"),
+        "job": shown.job("recover", "switch_back"),
         "medium": find_medium(house.settings.data_dir / "rescue") is not None,
     }
 

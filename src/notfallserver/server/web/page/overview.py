@@ -17,7 +17,7 @@ from notfallserver.server.web.words.situation import CONCERNS, Situation, situat
 
 
 @dataclass(frozen=True)
-class Stand:
+class Overview:
     """A primary and how it stands now."""
 
     primary: PrimaryAnswer
@@ -34,17 +34,17 @@ class Stand:
         return vars(self)
 
 
-def stand_of(request: Request, name: str) -> Stand:
+def overview_of(request: Request, name: str) -> Overview:
     """Raises where there is no such primary."""
     primary = primary_answer(request, name)
-    return stand(primary, house_of(request).catalogue.jobs.unmended(primary.uuid))
+    return overview(primary, house_of(request).catalogue.jobs.unmended(primary.uuid))
 
 
-def stand(primary: PrimaryAnswer, unmended: Sequence[Job]) -> Stand:
+def overview(primary: PrimaryAnswer, unmended: Sequence[Job]) -> Overview:
     """``unmended``: jobs that failed, newest first, also of other primaries."""
     concerns = CONCERNS.get(State(primary.state), frozenset())
     failed = next(
         (one for one in unmended if one.primary == primary.uuid and one.kind in concerns), None
     )
     told = situation(primary, datetime.now(UTC), failed.kind if failed else "")
-    return Stand(primary, told, JobAnswer.of(failed) if failed else None)
+    return Overview(primary, told, JobAnswer.of(failed) if failed else None)
