@@ -1,4 +1,4 @@
-"""The pages in a real browser, in both languages; and the German complete."""
+"""The pages in a real browser, in both languages."""
 
 from __future__ import annotations
 
@@ -6,84 +6,26 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from babel.messages.extract import extract_from_dir
-from babel.messages.pofile import read_po
 from hand_agent import HandAgent, Serving
+from page_browser import browser
 from page_scene import LONG, Scene, every_place
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import expect
 from server_process import MACHINE, ServerProcess, running, token_of
 
 from notfallserver.server.web import language
-from notfallserver.server.web.words import findings, history, problems, situation
+from notfallserver.server.web.words import situation
 from notfallserver.wire.blocks import BLOCK
 
-AXE = Path(__file__).parents[2] / "build" / "browser" / "axe.min.js"
-QUIET = ("--no-sandbox", "--disable-background-networking", "--disable-component-update")
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 SCREENS = (
     *("/", "/p/shop", "/p/erp", f"/p/{LONG}", "/p/nobody"),
     *("/p/shop/emergency", "/p/files/emergency", f"/p/{LONG}/emergency"),
     *("/p/shop/recovery", "/p/files/recovery", "/p/mail/recovery"),
     *("/add", "/journal", "/journal?primary=shop", "/jobs", "/server", "/nowhere"),
 )
-
-
-@dataclass
-class Seen:
-    """A page in a browser, and what went wrong in it."""
-
-    page: Page
-    url: str
-    problems: list[str] = field(default_factory=list)
-    hosts: set[str] = field(default_factory=set)
-
-    def log_in(self, password: str) -> None:
-        self.page.goto(self.url + "/login")
-        self.page.fill("input[name=password]", password)
-        self.page.click("main button")
-        expect(self.page).to_have_url(self.url + "/")
-
-    def check(self) -> None:
-        """Nothing sticks out on a phone, nothing keeps anybody from reading it."""
-        self.page.set_viewport_size({"width": 390, "height": 844})
-        assert self.page.evaluate("document.documentElement.scrollWidth") <= 390
-        self.page.set_viewport_size({"width": 1280, "height": 800})
-        self.page.evaluate(AXE.read_text())  # not as a script: the page's policy would forbid it
-        told = self.page.evaluate("rules => axe.run({runOnly: rules})", RULES)
-        found = [
-            f"{one['id']}: {one['help']}: {one['nodes'][0]['html']}" for one in told["violations"]
-        ]
-        assert found == []
-
-    def keep(self, name: str) -> None:
-        """Screenshots as artefacts, where a directory for them is named."""
-        if pictures := os.environ.get("NOTFALL_PICTURES"):
-            for width in (1280, 390):
-                self.page.set_viewport_size({"width": width, "height": 844})
-                self.page.screenshot(path=f"{pictures}/{name}-{width}.png", full_page=True)
-            self.page.set_viewport_size({"width": 1280, "height": 800})
-
-
-@contextmanager
-def browser(url: str, spoken: str = "de") -> Iterator[Seen]:
-    with sync_playwright() as play:
-        opened = play.chromium.launch(executable_path="/usr/bin/chromium", args=list(QUIET))
-        context = opened.new_context(ignore_https_errors=True, locale=spoken)
-        seen = Seen(context.new_page(), url)
-        page = seen.page
-        page.on(
-            "console",
-            lambda told: seen.problems.append(told.text) if told.type == "error" else None,
-        )
-        page.on("pageerror", lambda error: seen.problems.append(str(error)))
-        page.on("request", lambda asked: seen.hosts.add(asked.url.split("/")[2]))
-        yield seen
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -209,37 +151,3 @@ def test_the_first_copy_is_followed_and_a_restart_of_the_server_survived(tmp_pat
         expect(seen.page.locator("#lost")).to_be_visible(timeout=15000)
         server.start()
         expect(seen.page.locator("#lost")).to_be_hidden(timeout=40000)
-
-
-def test_every_text_of_the_pages_has_its_german() -> None:
-    found = {
-        message if isinstance(message, str) else message[0]
-        for _, _, message, _, _ in extract_from_dir(
-            language.HERE / "templates", method_map=[("**.html", "jinja2.ext:babel_extract")]
-        )
-    }
-    for told in (language.STATES, language.KINDS, language.PHASES, history.EVENTS):
-        found |= set(told.values())
-    found |= {*situation.TEXTS, *findings.TEXTS, *problems.TEXTS}
-    with (language.HERE / "strings" / "de.po").open("rb") as file:
-        rows = [one for one in read_po(file) if one.id]
-    known = {one.id if isinstance(one.id, str) else one.id[0] for one in rows if one.string}
-    assert found - known == set()
-    values = re.compile(r"%\(\w+\)s")
-    for one in rows:
-        if isinstance(one.id, str):
-            assert set(values.findall(one.id)) == set(values.findall(str(one.string))), one.id
-
-
-@pytest.mark.parametrize(
-    ("wish", "spoken"),
-    [
-        ("de-AT,de;q=0.9,en;q=0.1", "de"),
-        ("fr,en;q=0.8,de;q=0.2", "en"),
-        ("fr", "en"),
-        ("", "en"),
-        (";q=x,,*", "en"),
-    ],
-)
-def test_the_browser_chooses_the_language(wish: str, spoken: str) -> None:
-    assert language.speech_for(wish).language == spoken

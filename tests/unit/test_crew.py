@@ -10,8 +10,8 @@ import pytest
 from notfallserver.agent.crew import Crew
 
 
-def test_all_tasks_are_done_by_the_threads_that_work() -> None:
-    crew = Crew(2, 3)
+def test_all_tasks_are_done_by_the_threads_there_are() -> None:
+    crew = Crew(2)
     seen: list[tuple[int, int]] = []
     crew.each(range(100), lambda number, task: seen.append((number, task)))
     assert sorted(task for _, task in seen) == list(range(100))
@@ -19,13 +19,11 @@ def test_all_tasks_are_done_by_the_threads_that_work() -> None:
     crew.close()
 
 
-def test_spare_threads_take_part_in_the_round_under_way() -> None:
-    crew = Crew(1, 2)
+def test_all_threads_work_at_the_same_time() -> None:
+    crew = Crew(3)
     together = threading.Barrier(3)
 
-    def work(_number: int, task: int) -> None:
-        if not task:
-            crew.widen()
+    def work(_number: int, _task: int) -> None:
         together.wait(20)  # only three threads at a time get past this
 
     crew.each(range(6), work)
@@ -33,7 +31,7 @@ def test_spare_threads_take_part_in_the_round_under_way() -> None:
 
 
 def test_the_first_error_ends_the_round_and_the_next_one_begins_anew() -> None:
-    crew = Crew(2, 2)
+    crew = Crew(2)
     done: list[int] = []
 
     def work(_number: int, task: int) -> None:
@@ -51,7 +49,7 @@ def test_the_first_error_ends_the_round_and_the_next_one_begins_anew() -> None:
 
 
 def test_an_error_of_the_tick_leaves_no_thread_waiting() -> None:
-    crew = Crew(1, 1)
+    crew = Crew(1)
     begun = threading.Event()
 
     def work(_number: int, _task: int) -> None:

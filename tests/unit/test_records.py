@@ -13,6 +13,7 @@ from sqlalchemy import create_engine
 from notfallserver.server.records import Catalogue, open_catalogue
 from notfallserver.server.records import invites as invites_module
 from notfallserver.server.records.events import Event, PrimaryChanged
+from notfallserver.server.records.people import Role, Somebody
 from notfallserver.server.records.tables import metadata
 from notfallserver.server.records.targets import MOST, pairing_code
 from notfallserver.wire.errors import NotfallError
@@ -223,14 +224,15 @@ def test_people(catalogue: Catalogue, tmp_path: Path) -> None:
     refused("login-refused", lambda: people.log_in("admin", "wrong"))
     refused("login-refused", lambda: people.log_in("nobody", "right"))
     token = people.log_in("admin", "right")
-    assert people.who(token) == "admin"
+    assert people.who(token) == Somebody("admin", Role.ADMINISTRATOR)
     people.log_out(token)
     assert people.who(token) is None
     path = tmp_path / "cli-token"
     people.keep_cli_token(path)
     kept = path.read_text().strip()
     people.keep_cli_token(path)
-    assert people.who(kept) == "root" and path.read_text().strip() == kept
+    assert people.who(kept) == Somebody("root", Role.ADMINISTRATOR)
+    assert path.read_text().strip() == kept
     assert path.stat().st_mode & 0o777 == 0o600
 
 

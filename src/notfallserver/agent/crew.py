@@ -1,8 +1,7 @@
 """A few threads that stand ready and work through tasks together.
 
 They are started once, before any freeze, and reused; tasks are taken one by one from an iterator,
-so nothing is queued up and memory is bounded by what each thread holds. Spare threads take part
-only after :meth:`Crew.widen`.
+so nothing is queued up and memory is bounded by what each thread holds.
 """
 
 from __future__ import annotations
@@ -14,15 +13,10 @@ STACK = 512 * 1024
 
 
 class Crew:
-    """``work`` gets the thread's number (0 to ``size`` - 1) and the task.
+    """``work`` gets the thread's number (0 to ``size`` - 1) and the task."""
 
-    ``size`` counts the spare threads, too; they have the highest numbers.
-    """
-
-    def __init__(self, size: int, spare: int = 0) -> None:
-        self.size = size + spare
-        self.working = size
-        """How many of the threads take tasks."""
+    def __init__(self, size: int) -> None:
+        self.size = size
         self._state = threading.Condition()
         self._tasks: Iterator[Any] = iter(())
         self._work: Callable[[int, Any], None] = _nothing
@@ -64,12 +58,6 @@ class Crew:
         with self._state:
             return self._state.wait_for(lambda: not self._busy, seconds)
 
-    def widen(self) -> None:
-        """From now on the spare threads take part."""
-        with self._state:
-            self.working = self.size
-            self._state.notify_all()
-
     def _give_up(self, error: Optional[BaseException]) -> None:
         with self._state:
             self._tasks = iter(())
@@ -96,7 +84,7 @@ class Crew:
     def _drain(self, number: int) -> None:
         while True:
             try:
-                task = self._take(number)
+                task = self._take()
                 if task is None:
                     return
                 self._work(number, task[0])
@@ -104,10 +92,9 @@ class Crew:
                 self._give_up(error)
                 return
 
-    def _take(self, number: int) -> Optional[Tuple[Any]]:
+    def _take(self) -> Optional[Tuple[Any]]:
         """The next task; None when there is none left in this round."""
         with self._state:
-            self._state.wait_for(lambda: self._over or number < self.working)
             if not self._over:
                 for task in self._tasks:
                     return (task,)

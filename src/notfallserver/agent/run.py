@@ -39,11 +39,9 @@ from notfallserver.wire.client import Throttle
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.frames import readable_codecs
 
-AHEAD = 2
-"""So many frames are under way or being stored while the workers are at work on others. Not on a
-single processor, which would rather be the limit than the line or the pool."""
-SPARE_CONNECTIONS = 3
-"""Even more, for a line that is thin."""
+AHEAD = 5
+"""So many frames are read, under way or being stored while the workers are at work on others. Not
+on a single processor, which would rather be the limit than disk, line or pool."""
 
 
 class Replication:
@@ -112,8 +110,8 @@ class Replication:
             self._ledger.withdraw()
 
     def _transfer(self, begun: Begun, machine: Dict[str, Any], began: float) -> Outcome:
-        ahead, spare = (AHEAD, SPARE_CONNECTIONS) if (os.cpu_count() or 1) > 1 else (0, 0)
-        crew = Crew(self._settings.workers + ahead, spare)
+        ahead = AHEAD if (os.cpu_count() or 1) > 1 else 0
+        crew = Crew(self._settings.workers + ahead)
         self._cleanup.callback(crew.close)
         disks = []
         for one in self._protected:

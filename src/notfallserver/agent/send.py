@@ -4,9 +4,9 @@ Each thread of the crew has one aligned buffer of a frame's size and one connect
 in parallel, memory stays at a few buffers. Blocks that are all zero are offered as holes and never
 sent. Counters are in bytes.
 
-A line is used by more connections than there are threads at work on the processor, a thin one by
-many: one connection alone does not fill a line that loses packets, and while a thread packs, its
-connection rests.
+There are more connections than threads at work on the processor: while one frame is hashed or
+packed, others are read from the disk, are under way, or are being stored. One connection alone does
+not fill a line that loses packets, either.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ from notfallserver.wire.frames import (
 
 _LAST_TASK_S = 20.0
 THIN = 100e6 / 8
-"""A line below this, in bytes a second, gets the spare connections."""
+"""A line below this, in bytes a second, gets small frames."""
 THIN_BLOCKS = 16
-"""So many blocks a frame has on a thin line: with that many connections, frames and what they are
-packed to would else take as much memory as all the rest."""
+"""So many blocks a frame has on a thin line: there they are packed, and what all connections hold
+packed and unpacked would else take as much memory as all the rest."""
 TELLING = 1 << 17
 """Bytes of a request that say something about the line, and not only about its delay."""
 
@@ -151,7 +151,7 @@ class Sender:
         return view[:length]
 
     def _send(self, number: int, batch: Batch) -> None:
-        if not self._is_thin() or self._crew.size == self._workers:  # there are no spare threads
+        if not self._is_thin() or self._crew.size == self._workers:  # few threads hold little
             self._send_part(number, batch)
             return
         if not self._shrunk[number]:
@@ -203,14 +203,12 @@ class Sender:
             line.send(f"{self._path}/blocks", parts)
         # As long as it would have taken with as many connections as there are packers: a line that
         # more connections share gives each of them less, and packing must not look cheap by that.
-        send_s = (time.monotonic() - packed_at) * self._workers / self._crew.working
+        send_s = (time.monotonic() - packed_at) * self._workers / self._crew.size
         pack_s = packed_at - began
         waited_s = max(0.0, pack_s - processor_s)
         self._packing.measured(codec != PLAIN, len(payload), pack_s, send_s, waited_s)
         with self._lock:
             self.sent += sum(len(part) for part in parts)
-        if self._is_thin():
-            self._crew.widen()
 
     def _offer(self, line: Line, disk: int, entries: Offer) -> bytes:
         """Which of these blocks the server has otherwise, as a bitmap."""

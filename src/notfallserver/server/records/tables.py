@@ -125,11 +125,12 @@ targets = Table(
     Column("report", JSON, nullable=False),
 )
 
-administrators = Table(
-    "administrators",
+people = Table(
+    "people",
     metadata,
     Column("name", String(63), primary_key=True),
     Column("password_hash", String(255), nullable=False),
+    Column("role", String(16), nullable=False),
 )
 
 sessions = Table(

@@ -1,4 +1,4 @@
-"""The page's languages: English is in the templates, others in ``strings/*.po``.
+"""The page's languages: English is in the templates, others in ``strings/LANGUAGE/*.po``.
 
 The browser's wish decides. Catalogues are read and compiled in memory at the first use, so there is
 no build step.
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from babel.core import negotiate_locale
 from babel.dates import LOCALTZ, format_datetime, format_timedelta
+from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
@@ -193,11 +194,15 @@ def speech(language: str) -> Speech:
 
 
 def _translations(language: str) -> gettext.NullTranslations:
-    path = HERE / "strings" / f"{language}.po"
-    if not path.exists():
+    """All files of the language together."""
+    paths = sorted((HERE / "strings" / language).glob("*.po"))
+    if not paths:
         return gettext.NullTranslations()
-    with path.open("rb") as file:
-        texts = read_po(file, locale=language)
+    texts = Catalog(locale=language)
+    for path in paths:
+        with path.open("rb") as file:
+            for message in read_po(file, locale=language):
+                texts[message.id] = message
     compiled = io.BytesIO()
     write_mo(compiled, texts)
     compiled.seek(0)

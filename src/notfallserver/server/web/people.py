@@ -1,4 +1,7 @@
-"""Who the person at the other end is: session cookie of the page, or the command line's token."""
+"""Who the person at the other end is, and what that person may do.
+
+By session cookie of the page, or the command line's token.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from notfallserver.server.records.people import Role, Somebody
 from notfallserver.server.web.peer import house_of
 from notfallserver.wire.errors import NotfallError
 
@@ -16,28 +20,52 @@ COOKIE = "__Host-notfall"
 TRIES, TRIES_OVER_S = 8, 300.0
 
 
-def find_person(request: Request) -> str | None:
-    """The person's name, or None."""
+def find_person(request: Request) -> Somebody | None:
+    """The person, or None."""
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() != "bearer":
         token = request.cookies.get(COOKIE, "")
     return house_of(request).catalogue.people.who(token) if token else None
 
 
-def person_of(request: Request) -> str:
-    """Dependency: who calls; others are refused."""
-    person = find_person(request)
-    if person is None:
+def require_role(request: Request, needed: Role) -> str:
+    """Who calls; whoever may not do this is refused."""
+    somebody = find_person(request)
+    if somebody is None:
         raise NotfallError(
             "not-logged-in",
             "This needs a login.",
             "Log in on the page, or use 'notfall' as root on the emergency server.",
             status=401,
         )
-    return person
+    if not somebody.role.covers(needed):
+        raise NotfallError(
+            "not-allowed",
+            f"'{somebody.name}' is {somebody.role} here; this needs the role {needed}.",
+            "Ask an administrator of this emergency server.",
+            status=403,
+        )
+    return somebody.name
 
 
-Person = Annotated[str, Depends(person_of)]
+def _viewer(request: Request) -> str:
+    return require_role(request, Role.VIEWER)
+
+
+def _operator(request: Request) -> str:
+    return require_role(request, Role.OPERATOR)
+
+
+def _administrator(request: Request) -> str:
+    return require_role(request, Role.ADMINISTRATOR)
+
+
+Person = Annotated[str, Depends(_viewer)]
+"""Anybody who is logged in: may look."""
+Operator = Annotated[str, Depends(_operator)]
+"""May copy, start and stop stand-ins, bring servers back."""
+Administrator = Annotated[str, Depends(_administrator)]
+"""May everything: add and remove servers, overrule the guard, change settings and people."""
 
 
 class LoginBrake:

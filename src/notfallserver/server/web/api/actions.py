@@ -8,11 +8,12 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from notfallserver.server.records.people import Role
 from notfallserver.server.records.primaries import Primary
 from notfallserver.server.web.answers import JobAnswer, PlanAnswer
 from notfallserver.server.web.api.primaries import Name
 from notfallserver.server.web.peer import house_of
-from notfallserver.server.web.people import Person
+from notfallserver.server.web.people import Administrator, Operator, require_role
 from notfallserver.wire.errors import NotfallError
 
 router = APIRouter(tags=["actions"])
@@ -87,7 +88,7 @@ class MountAnswer(BaseModel):
 
 @router.post("/primaries/{name}/replicate", status_code=202)
 def replicate(
-    request: Request, name: Name, who: Person, body: ReplicateRequest | None = None
+    request: Request, name: Name, who: Operator, body: ReplicateRequest | None = None
 ) -> JobAnswer:
     primary = _primary(request, name)
     deep = body is not None and body.deep
@@ -96,7 +97,7 @@ def replicate(
 
 
 @router.post("/primaries/{name}/scrub", status_code=202)
-def scrub(request: Request, name: Name, body: ScrubRequest, who: Person) -> JobAnswer:
+def scrub(request: Request, name: Name, body: ScrubRequest, who: Operator) -> JobAnswer:
     """Check versions against their block index, and repair what can be."""
     primary = _primary(request, name)
     job = house_of(request).conductor.scrub(primary.uuid, who, body.version)
@@ -104,15 +105,18 @@ def scrub(request: Request, name: Name, body: ScrubRequest, who: Person) -> JobA
 
 
 @router.post("/primaries/{name}/activate", status_code=202)
-def activate(request: Request, name: Name, body: ActivateRequest, who: Person) -> JobAnswer:
+def activate(request: Request, name: Name, body: ActivateRequest, who: Operator) -> JobAnswer:
+    """Only an administrator may overrule the guard."""
     primary = _primary(request, name)
     reason = body.overrule_reason.strip()
+    if reason:
+        require_role(request, Role.ADMINISTRATOR)
     job = house_of(request).conductor.activate(primary.uuid, who, reason)
     return JobAnswer.of(job, primary.name)
 
 
 @router.post("/primaries/{name}/recovery-plan")
-def plan_recovery(request: Request, name: Name, body: PlanRequest, who: Person) -> PlanAnswer:
+def plan_recovery(request: Request, name: Name, body: PlanRequest, who: Operator) -> PlanAnswer:
     """What a recovery would do; changes nothing."""
     primary = _primary(request, name)
     conductor = house_of(request).conductor
@@ -120,7 +124,7 @@ def plan_recovery(request: Request, name: Name, body: PlanRequest, who: Person) 
 
 
 @router.post("/primaries/{name}/recover", status_code=202)
-def recover(request: Request, name: Name, body: RecoverRequest, who: Person) -> JobAnswer:
+def recover(request: Request, name: Name, body: RecoverRequest, who: Operator) -> JobAnswer:
     primary = _primary(request, name)
     conductor = house_of(request).conductor
     job = conductor.recover(primary.uuid, body.code, body.disks, body.confirmed, who)
@@ -128,7 +132,7 @@ def recover(request: Request, name: Name, body: RecoverRequest, who: Person) -> 
 
 
 @router.post("/primaries/{name}/switch-back", status_code=202)
-def switch_back(request: Request, name: Name, body: SwitchBackRequest, who: Person) -> JobAnswer:
+def switch_back(request: Request, name: Name, body: SwitchBackRequest, who: Operator) -> JobAnswer:
     primary = _primary(request, name)
     at: datetime | None = body.at
     return JobAnswer.of(
@@ -137,13 +141,15 @@ def switch_back(request: Request, name: Name, body: SwitchBackRequest, who: Pers
 
 
 @router.post("/primaries/{name}/undo", status_code=202)
-def undo(request: Request, name: Name, who: Person) -> JobAnswer:
+def undo(request: Request, name: Name, who: Operator) -> JobAnswer:
     primary = _primary(request, name)
     return JobAnswer.of(house_of(request).conductor.undo(primary.uuid, who), primary.name)
 
 
 @router.post("/primaries/{name}/files")
-def mount_files(request: Request, name: Name, body: MountRequest, who: Person) -> MountAnswer:
+def mount_files(
+    request: Request, name: Name, body: MountRequest, who: Administrator
+) -> MountAnswer:
     """Show a version's volumes read-only in a directory of the emergency server."""
     primary = _primary(request, name)
     directory = absolute_directory(body.directory)
@@ -152,13 +158,13 @@ def mount_files(request: Request, name: Name, body: MountRequest, who: Person) -
 
 
 @router.post("/files/unmount", status_code=204)
-def unmount_files(request: Request, body: UnmountRequest, who: Person) -> Response:
+def unmount_files(request: Request, body: UnmountRequest, who: Administrator) -> Response:
     house_of(request).conductor.unmount_files(absolute_directory(body.directory))
     return Response(status_code=204)
 
 
 @router.post("/rescue/build", status_code=202)
-def build_rescue(request: Request, who: Person) -> JobAnswer:
+def build_rescue(request: Request, who: Operator) -> JobAnswer:
     return JobAnswer.of(house_of(request).conductor.build_rescue(who))
 
 

@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from notfallserver.server.records.events import Event, JobChanged
 from notfallserver.server.web.answers import EntryAnswer, JobAnswer
 from notfallserver.server.web.peer import house_of
-from notfallserver.server.web.people import Person
+from notfallserver.server.web.people import Operator, Person
 from notfallserver.server.web.stream import changes
 
 router = APIRouter(tags=["jobs"])
@@ -66,7 +66,7 @@ async def follow_job(request: Request, job: JobId, who: Person) -> StreamingResp
 
 
 @router.post("/jobs/{job}/cancel", status_code=202)
-def cancel_job(request: Request, job: JobId, who: Person) -> JobAnswer:
+def cancel_job(request: Request, job: JobId, who: Operator) -> JobAnswer:
     cancelled = house_of(request).runner.cancel(job, who)
     return JobAnswer.of(cancelled, _names(request).get(cancelled.primary or "", ""))
 

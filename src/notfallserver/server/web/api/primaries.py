@@ -11,7 +11,7 @@ from notfallserver.server.cycle.normal.limits import Wish
 from notfallserver.server.web.answers import InviteAnswer, PrimaryAnswer, VersionAnswer
 from notfallserver.server.web.enrol import invitation_line
 from notfallserver.server.web.peer import house_of
-from notfallserver.server.web.people import Person
+from notfallserver.server.web.people import Administrator, Person
 from notfallserver.wire.errors import NotfallError
 
 router = APIRouter(tags=["primaries"])
@@ -91,7 +91,7 @@ def primary_answer(request: Request, name: str) -> PrimaryAnswer:
 
 
 @router.post("/invites", status_code=201)
-def invite(request: Request, body: InviteRequest, who: Person) -> InviteAnswer:
+def invite(request: Request, body: InviteRequest, who: Administrator) -> InviteAnswer:
     house = house_of(request)
     url = body.url or house.urls[0]
     invitation_line(house, "", url)  # a wrong address is refused before anything is written
@@ -105,7 +105,9 @@ def invite(request: Request, body: InviteRequest, who: Person) -> InviteAnswer:
 
 
 @router.post("/primaries/{name}/schedule")
-def set_schedule(request: Request, name: Name, body: ScheduleRequest, who: Person) -> PrimaryAnswer:
+def set_schedule(
+    request: Request, name: Name, body: ScheduleRequest, who: Administrator
+) -> PrimaryAnswer:
     primaries = house_of(request).catalogue.primaries
     uuid = primaries.find(name).uuid
     primaries.set_schedule(uuid, body.schedule_minutes, body.capture_minutes, who)
@@ -118,7 +120,9 @@ def set_schedule(request: Request, name: Name, body: ScheduleRequest, who: Perso
 
 
 @router.post("/primaries/{name}/limits")
-def set_limits(request: Request, name: Name, body: LimitsRequest, who: Person) -> PrimaryAnswer:
+def set_limits(
+    request: Request, name: Name, body: LimitsRequest, who: Administrator
+) -> PrimaryAnswer:
     """Limits for the replication; they act on a run under way within seconds."""
     house = house_of(request)
     primary = house.catalogue.primaries.find(name)
@@ -128,7 +132,9 @@ def set_limits(request: Request, name: Name, body: LimitsRequest, who: Person) -
 
 
 @router.post("/primaries/{name}/remove", status_code=204)
-def remove_primary(request: Request, name: Name, body: RemoveRequest, who: Person) -> Response:
+def remove_primary(
+    request: Request, name: Name, body: RemoveRequest, who: Administrator
+) -> Response:
     """Forget a primary and delete all its versions."""
     house = house_of(request)
     primary = house.catalogue.primaries.find(name)

@@ -9,7 +9,7 @@ from notfallserver.server.web.answers import JobAnswer
 from notfallserver.server.web.api.actions import absolute_directory
 from notfallserver.server.web.api.primaries import Name
 from notfallserver.server.web.peer import house_of
-from notfallserver.server.web.people import Person
+from notfallserver.server.web.people import Administrator
 
 router = APIRouter(tags=["seeds"])
 
@@ -42,7 +42,7 @@ class ExportAnswer(BaseModel):
 
 
 @router.post("/seeds/import", status_code=202)
-def import_seed(request: Request, body: ImportRequest, who: Person) -> JobAnswer:
+def import_seed(request: Request, body: ImportRequest, who: Administrator) -> JobAnswer:
     """Make a version of a seed."""
     house = house_of(request)
     directory = absolute_directory(body.directory)
@@ -51,7 +51,9 @@ def import_seed(request: Request, body: ImportRequest, who: Person) -> JobAnswer
 
 
 @router.post("/primaries/{name}/seed/export", status_code=202)
-def export_seed(request: Request, name: Name, body: ExportRequest, who: Person) -> ExportAnswer:
+def export_seed(
+    request: Request, name: Name, body: ExportRequest, who: Administrator
+) -> ExportAnswer:
     """Write a version as a seed for another emergency server."""
     house = house_of(request)
     row = house.catalogue.primaries.find(name)
@@ -61,7 +63,7 @@ def export_seed(request: Request, name: Name, body: ExportRequest, who: Person) 
 
 
 @router.post("/primaries/{name}/seed/forget", status_code=204)
-def forget_seed(request: Request, name: Name, who: Person) -> Response:
+def forget_seed(request: Request, name: Name, who: Administrator) -> Response:
     """Don't wait for a finished seed any longer."""
     house = house_of(request)
     house.conductor.forget_seed(house.catalogue.primaries.find(name).uuid, who)

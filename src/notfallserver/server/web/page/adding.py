@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from notfallserver.server.web.api.primaries import InviteRequest, invite
 from notfallserver.server.web.page.show import go, show
 from notfallserver.server.web.peer import house_of
-from notfallserver.server.web.people import Person
+from notfallserver.server.web.people import Administrator
 from notfallserver.wire.errors import NotfallError
 
 router = APIRouter()
@@ -18,12 +18,12 @@ Called = Annotated[str, Form(min_length=1, max_length=63)]
 
 
 @router.get("/add")
-def name_page(request: Request, who: Person) -> Response:
+def name_page(request: Request, who: Administrator) -> Response:
     return show(request, "add.html", {"made": None, "error": None, "name": ""})
 
 
 @router.post("/add")
-def make_line(request: Request, who: Person, name: Called) -> Response:
+def make_line(request: Request, who: Administrator, name: Called) -> Response:
     """The line is shown once; only its hash is kept."""
     try:
         made = invite(request, InviteRequest(name=name.strip()), who)
@@ -34,7 +34,9 @@ def make_line(request: Request, who: Person, name: Called) -> Response:
 
 
 @router.get("/add/arrived")
-def arrived(request: Request, who: Person, name: Annotated[str, Query(max_length=63)]) -> Response:
+def arrived(
+    request: Request, who: Administrator, name: Annotated[str, Query(max_length=63)]
+) -> Response:
     """Leads to its page as soon as it is there; until then nothing changes."""
     try:
         house_of(request).catalogue.primaries.find(name)

@@ -10,11 +10,12 @@ from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
 from notfallserver.server.cycle.state import State
+from notfallserver.server.web.api.actions import ActivateRequest, activate
 from notfallserver.server.web.api.primaries import Name
 from notfallserver.server.web.page.overview import overview_of
 from notfallserver.server.web.page.show import go, show
 from notfallserver.server.web.peer import house_of
-from notfallserver.server.web.people import Person
+from notfallserver.server.web.people import Operator, Person
 from notfallserver.server.web.words.findings import findings_of
 
 Part = Annotated[str, Query(max_length=20)]
@@ -37,7 +38,7 @@ def present(request: Request, name: Name, who: Person, part: Part = "") -> Respo
 
 
 @router.get("/emergency/findings")
-def findings(request: Request, name: Name, who: Person) -> HTMLResponse:
+def findings(request: Request, name: Name, who: Operator) -> HTMLResponse:
     """Asks the guard now, which takes a few seconds; changes nothing."""
     house = house_of(request)
     row = house.catalogue.primaries.find(name)
@@ -51,17 +52,16 @@ def findings(request: Request, name: Name, who: Person) -> HTMLResponse:
 def start(
     request: Request,
     name: Name,
-    who: Person,
+    who: Operator,
     reason: Annotated[str, Form(max_length=1000)] = "",
 ) -> Response:
     """Start the stand-in; ``reason`` overrules the guard."""
-    house = house_of(request)
-    house.conductor.activate(house.catalogue.primaries.find(name).uuid, who, reason.strip())
+    activate(request, name, ActivateRequest(overrule_reason=reason), who)
     return go(request, f"/p/{name}/emergency")
 
 
 @router.post("/emergency/undo")
-def undo(request: Request, name: Name, who: Person) -> Response:
+def undo(request: Request, name: Name, who: Operator) -> Response:
     house = house_of(request)
     house.conductor.undo(house.catalogue.primaries.find(name).uuid, who)
     return go(request, f"/p/{name}")

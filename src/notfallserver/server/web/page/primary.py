@@ -10,7 +10,7 @@ from notfallserver.server.web.api.primaries import Name
 from notfallserver.server.web.page.overview import overview_of
 from notfallserver.server.web.page.show import go, show
 from notfallserver.server.web.peer import house_of
-from notfallserver.server.web.people import Person
+from notfallserver.server.web.people import Operator, Person
 from notfallserver.server.web.words.history import happenings
 
 router = APIRouter(prefix="/p/{name}")
@@ -29,7 +29,7 @@ def present(request: Request, name: Name, who: Person) -> HTMLResponse:
 
 
 @router.post("/replicate")
-def replicate(request: Request, name: Name, who: Person) -> Response:
+def replicate(request: Request, name: Name, who: Operator) -> Response:
     house = house_of(request)
     house.conductor.replicate(house.catalogue.primaries.find(name).uuid, who)
     return go(request, f"/p/{name}")

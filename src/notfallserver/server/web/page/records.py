@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from notfallserver.server.web.answers import JobAnswer
 from notfallserver.server.web.page.show import show
 from notfallserver.server.web.peer import house_of
-from notfallserver.server.web.people import Person
+from notfallserver.server.web.people import Operator, Person
 from notfallserver.server.web.words.history import happening
 
 router = APIRouter()
@@ -52,7 +52,7 @@ def present(request: Request, who: Person) -> Response:
 
 
 @router.post("/jobs/{job}/cancel")
-def cancel(request: Request, job: str, who: Person) -> Response:
+def cancel(request: Request, job: str, who: Operator) -> Response:
     house_of(request).runner.cancel(job, who)
     return present(request, who)
 

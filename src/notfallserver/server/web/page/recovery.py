@@ -16,7 +16,7 @@ from notfallserver.server.web.api.primaries import Name
 from notfallserver.server.web.page.overview import overview_of
 from notfallserver.server.web.page.show import go, show
 from notfallserver.server.web.peer import house_of
-from notfallserver.server.web.people import Person
+from notfallserver.server.web.people import Operator, Person
 from notfallserver.wire.errors import NotfallError
 
 Part = Annotated[str, Query(max_length=20)]
@@ -40,7 +40,7 @@ def present(request: Request, name: Name, who: Person, part: Part = "") -> Respo
 
 
 @router.post("/p/{name}/recovery/plan")
-def plan(request: Request, name: Name, who: Person, code: Code) -> HTMLResponse:
+def plan(request: Request, name: Name, who: Operator, code: Code) -> HTMLResponse:
     """What would be overwritten; changes nothing."""
     house = house_of(request)
     shown = overview_of(request, name)
@@ -62,7 +62,7 @@ def plan(request: Request, name: Name, who: Person, code: Code) -> HTMLResponse:
 def begin(
     request: Request,
     name: Name,
-    who: Person,
+    who: Operator,
     code: Code,
     confirmed: Annotated[str, Form(min_length=1, max_length=64)],
 ) -> Response:
@@ -77,7 +77,7 @@ def begin(
 def switch_back(
     request: Request,
     name: Name,
-    who: Person,
+    who: Operator,
     at: Annotated[str, Form(max_length=40)] = "",
     offset: Annotated[str, Form(max_length=8)] = "",
 ) -> Response:
@@ -89,7 +89,7 @@ def switch_back(
 
 
 @router.get("/rescue.iso")
-def rescue_medium(request: Request, who: Person) -> FileResponse:
+def rescue_medium(request: Request, who: Operator) -> FileResponse:
     """The rescue medium, for BIOS and UEFI, to be written to a USB stick or a disc."""
     medium = find_medium(house_of(request).settings.data_dir / "rescue")
     if medium is None:

@@ -50,6 +50,7 @@ EVENTS = {
     "stand-in-restarted": "The stand-in was started again",
     "logged-in": "Logged in",
     "password-set": "A password was set",
+    "person-added": "Somebody was added",
     "adopted": "Found in the pool and taken over",
     "removed": "Removed with all copies",
     "seed-forgotten": "A first copy by disk was given up",

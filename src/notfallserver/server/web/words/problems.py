@@ -121,6 +121,10 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "Use letters, digits, dots and hyphens only.",
     ),
     "name-in-use": ("There is a server of this name already.", "Take another name."),
+    "not-allowed": (
+        "You may not do this.",
+        "Ask an administrator of the emergency server.",
+    ),
     "not-found": ("There is no such page.", "Go back to the list of all servers."),
     "foreign-origin": (
         "The request came from another web site and was refused.",

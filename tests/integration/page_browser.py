@@ -1,0 +1,69 @@
+"""A page in a real browser, and what every page must stand: no errors, readable by everybody."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from playwright.sync_api import Page, expect, sync_playwright
+
+AXE = Path(__file__).parents[2] / "build" / "browser" / "axe.min.js"
+QUIET = ("--no-sandbox", "--disable-background-networking", "--disable-component-update")
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+@dataclass
+class Seen:
+    """A page in a browser, and what went wrong in it."""
+
+    page: Page
+    url: str
+    problems: list[str] = field(default_factory=list)
+    hosts: set[str] = field(default_factory=set)
+
+    def log_in(self, password: str, name: str = "admin") -> None:
+        self.page.goto(self.url + "/login")
+        self.page.fill("input[name=name]", name)
+        self.page.fill("input[name=password]", password)
+        self.page.click("main button")
+        expect(self.page).to_have_url(self.url + "/")
+
+    def check(self) -> None:
+        """Nothing sticks out on a phone, nothing keeps anybody from reading it."""
+        self.page.set_viewport_size({"width": 390, "height": 844})
+        assert self.page.evaluate("document.documentElement.scrollWidth") <= 390
+        self.page.set_viewport_size({"width": 1280, "height": 800})
+        self.page.evaluate(AXE.read_text())  # not as a script: the page's policy would forbid it
+        told = self.page.evaluate("rules => axe.run({runOnly: rules})", RULES)
+        found = [
+            f"{one['id']}: {one['help']}: {one['nodes'][0]['html']}" for one in told["violations"]
+        ]
+        assert found == []
+
+    def keep(self, name: str) -> None:
+        """Screenshots as artefacts, where a directory for them is named."""
+        if pictures := os.environ.get("NOTFALL_PICTURES"):
+            for width in (1280, 390):
+                self.page.set_viewport_size({"width": width, "height": 844})
+                self.page.screenshot(path=f"{pictures}/{name}-{width}.png", full_page=True)
+            self.page.set_viewport_size({"width": 1280, "height": 800})
+
+
+@contextmanager
+def browser(url: str, spoken: str = "de") -> Iterator[Seen]:
+    with sync_playwright() as play:
+        opened = play.chromium.launch(executable_path="/usr/bin/chromium", args=list(QUIET))
+        context = opened.new_context(ignore_https_errors=True, locale=spoken)
+        seen = Seen(context.new_page(), url)
+        page = seen.page
+        page.on(
+            "console",
+            lambda told: seen.problems.append(told.text) if told.type == "error" else None,
+        )
+        page.on("pageerror", lambda error: seen.problems.append(str(error)))
+        page.on("request", lambda asked: seen.hosts.add(asked.url.split("/")[2]))
+        yield seen
+        opened.close()
