@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from notfall_lab.guestshell import GuestShell
+from notfall_lab.hands import COPY_S, CommandLine, Hands
 from notfall_lab.image import make_image
 from notfall_lab.machine import HardDisk, Hardware, Machine
 from notfall_lab.orders import OrderClient
 from notfall_lab.recipe_guest import Recipe
 from notfall_lab.timeline import Timeline
-from notfall_lab.world import CommandRefused, World
+from notfall_lab.world import World
 from notfallserver.server.host.run import run
 
 BOOT_S = 300.0
-COPY_S = 1200.0
 GIB = 1 << 30
 
 
@@ -58,6 +58,12 @@ class Play:
     foreign: Path | None = None
     foreign_hash: str = ""
     code: str = ""
+    by: Hands | None = None
+    """Who commands the server; None: the command line."""
+
+    @property
+    def hands(self) -> Hands:
+        return self.by or CommandLine(self.world)
 
     @property
     def name(self) -> str:
@@ -116,8 +122,7 @@ def start_primary(play: Play) -> None:
 
 def enrol(play: Play) -> None:
     with play.timeline.step("enrol: paste one line on the primary"):
-        line = play.world.notfall("primary", "invite", play.name)["line"]
-        play.shell.run(line, timeout=180)
+        play.hands.add(play.name, lambda line: play.shell.run(line, timeout=180))
 
 
 def replicate_first(play: Play) -> None:
@@ -130,9 +135,7 @@ def replicate_first(play: Play) -> None:
 
 def replicate(play: Play) -> dict[str, Any]:
     play.covered_until = time.time()
-    job = play.world.notfall("replicate", play.name, "--follow", timeout=COPY_S)
-    result: dict[str, Any] = job["result"]
-    return result
+    return play.hands.replicate(play.name)
 
 
 def _run_detail(result: dict[str, Any]) -> str:
@@ -181,12 +184,8 @@ def prepare(play: Play) -> None:
 def refuse_while_alive(play: Play) -> None:
     """The guard: a living primary must not get a double."""
     with play.timeline.step("try to activate while the primary lives"):
-        try:
-            play.world.notfall("activate", play.name, timeout=120)
-            refused, why = False, "it was started"
-        except CommandRefused as error:
-            refused, why = True, error.code
-    play.timeline.check("the guard refuses", refused, why)
+        why = play.hands.try_to_activate(play.name)
+    play.timeline.check("the guard refuses", bool(why), why or "it was started")
 
 
 # -- outage and emergency operation --------------------------------------------------------------
@@ -219,9 +218,9 @@ def activate(play: Play) -> None:
     """From the click to orders being taken by the stand-in."""
     play.orders.stop()
     with play.timeline.step("activate the stand-in, until it serves") as step:
-        job = play.world.notfall("activate", play.name, timeout=1200)
+        result = play.hands.activate(play.name)
         play.orders.wait_healthy(BOOT_S)
-        own = float(job["result"]["own_s"])
+        own = float(result["own_s"])
         step.detail = f"own part {own:.2f} s, the rest is its boot"
     play.timeline.figures["activation_own_s"] = own
     if play.timed:
@@ -252,10 +251,9 @@ def capture_on_schedule(play: Play) -> None:
 # -- recovery ------------------------------------------------------------------------------------
 
 
-def build_medium(play: Play) -> None:
-    with play.timeline.step("build the rescue medium (its packages are kept)") as step:
-        result = play.world.notfall("rescue", "build", timeout=1200)["result"]
-        play.iso = Path(result["iso"])
+def fetch_medium(play: Play) -> None:
+    with play.timeline.step("the rescue medium (its packages are kept)") as step:
+        play.iso = play.hands.medium(play.name)
         step.size = play.iso.stat().st_size
 
 
@@ -263,7 +261,7 @@ def boot_target(play: Play) -> None:
     """A new, empty machine boots the medium and shows its pairing code."""
     spec = play.target_spec
     if play.iso is None:
-        raise RuntimeError("build the medium first")
+        raise RuntimeError("fetch the medium first")
     folder = play.world.directory / f"t-{play.name}"
     folder.mkdir(exist_ok=True)
     disks = []
@@ -316,8 +314,7 @@ def recover(play: Play) -> None:
     """Copy the working stand-in to the target until it is close behind."""
     before = len(play.orders.acknowledged())
     with play.timeline.step("recover to the new machine while the stand-in works") as step:
-        play.world.notfall("recover", play.name, "--to", play.code, "--yes", timeout=120)
-        play.world.wait_ready(play.name, COPY_S)
+        play.hands.recover(play.name, play.code)
         step.detail = f"{len(play.orders.acknowledged()) - before} orders meanwhile"
     placed = len(play.orders.acknowledged()) - before
     play.timeline.check("orders went on during the recovery", placed > 20, f"{placed}")
@@ -326,8 +323,7 @@ def recover(play: Play) -> None:
 def switch_back(play: Play) -> None:
     since = time.time()
     with play.timeline.step("switch back: stop, last delta, adapt, reboot, boot") as step:
-        job = play.world.notfall("switch-back", play.name, timeout=COPY_S + 1200)
-        result = job["result"]
+        result = play.hands.switch_back(play.name)
         step.size = int(result["written"])
         play.timeline.figures["switch_back_own_s"] = float(result["own_s"])
         step.detail = f"own part {result['own_s']} s of {result['downtime_s']} s; {result['steps']}"
@@ -399,10 +395,10 @@ CYCLE = (
     replicate_after_restart,
     prepare,
     refuse_while_alive,
-    build_medium,
     lose_primary,
     activate,
     capture_on_schedule,
+    fetch_medium,
     boot_target,
     recover,
     switch_back,

@@ -65,6 +65,8 @@ class World:
         self.tuning = tuning or Tuning()
         self.settings = self.directory / "notfall.toml"
         self.log = self.directory / "server.log"
+        self.password = ""
+        """The administrator's, when the server is set up."""
         self._pid_file = self.directory / "server.pid"
         self._server: subprocess.Popen[bytes] | None = None
         self._stack = ExitStack()
@@ -129,6 +131,7 @@ class World:
             f'rescue_cache = "{base_directory() / "rescue"}"\n'
         )
         made: dict[str, Any] = self.notfall("server", "init", timeout=120)
+        self.password = made["password"]
         return made
 
     def start_server(self, timeout: float = 60) -> None:

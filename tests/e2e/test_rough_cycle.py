@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from notfall_lab import cycle
-from notfall_lab.cycle import BOOT_S, COPY_S, Play, TargetSpec
+from notfall_lab.cycle import BOOT_S, Play, TargetSpec
+from notfall_lab.hands import COPY_S
 from notfall_lab.recipe_guest import UEFI
 from notfall_lab.timeline import Timeline
 from notfall_lab.world import World
@@ -149,7 +150,7 @@ def test_a_uefi_machine_comes_back_though_everything_is_killed(directory: Path) 
             primary_dies_in_a_replication,
             activation_survives_the_server,
             stand_in_survives_a_power_cut,
-            cycle.build_medium,
+            cycle.fetch_medium,
             cycle.boot_target,
             recovery_survives_the_server,
             switch_back_is_undone,

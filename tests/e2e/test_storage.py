@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from notfall_lab.cycle import BOOT_S, COPY_S
+from notfall_lab.cycle import BOOT_S
 from notfall_lab.guestshell import GuestShell
+from notfall_lab.hands import COPY_S
 from notfall_lab.kernels import PROGRAMS
 from notfall_lab.machine import Hardware, Machine
 from notfall_lab.proofs import version_directories

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from hand_agent import HandAgent, Serving
-from page_browser import browser
 from page_scene import LONG, Scene, every_place
 from playwright.sync_api import expect
 from server_process import MACHINE, ServerProcess, running, token_of
 
+from notfall_lab.browser import browser
 from notfallserver.server.web import language
 from notfallserver.server.web.words import situation
 from notfallserver.wire.blocks import BLOCK

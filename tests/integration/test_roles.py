@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from page_browser import browser
 from page_scene import Scene, every_place
 from playwright.sync_api import expect
 
+from notfall_lab.browser import browser
 from notfallserver.server.records.people import Role
 
 ORDERS = {

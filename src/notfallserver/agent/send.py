@@ -48,7 +48,7 @@ from notfallserver.wire.frames import (
 
 _LAST_TASK_S = 20.0
 THIN = 100e6 / 8
-"""A line below this, in bytes a second, gets small frames."""
+"""A line below this, in bytes a second, gets small frames; so does one that is not known yet."""
 THIN_BLOCKS = 16
 """So many blocks a frame has on a thin line: there they are packed, and what all connections hold
 packed and unpacked would else take as much memory as all the rest."""
@@ -161,7 +161,7 @@ class Sender:
             self._send_part(number, part)
 
     def _is_thin(self) -> bool:
-        return 0 < self._pace.line_rate() < THIN
+        return self._pace.line_rate() < THIN
 
     def _send_part(self, number: int, batch: Batch) -> None:
         line = self._lines[number]

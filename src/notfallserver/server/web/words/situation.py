@@ -87,6 +87,7 @@ SWITCHING = "Switching back"
 
 WAITS_FOR_AGENT = "Its agent has not called yet."
 FIRST_COPY_NEXT = "The first copy begins by itself."
+ORDER_FIRST_COPY = "No copies are planned: order the first one."
 FIRST_COPY_RUNS = "The first copy is being made."
 LAST_COPY = "Last copy %(at)s."
 SHOULD_BE = "There should be one every %(every)s."
@@ -113,9 +114,17 @@ FAILED = {
 TEXTS = (
     *(SOMETHING_FAILED, *FAILED.values()),
     *(NOT_YET, PROTECTED, PROTECTED_BUT, OVERDUE, SILENT, STARTING, WORKING, COMING_BACK),
-    *(SWITCHING, WAITS_FOR_AGENT, FIRST_COPY_NEXT, FIRST_COPY_RUNS, LAST_COPY, SHOULD_BE),
-    *(REHEARSED, LAST_SIGN, NO_SIGN, CAN_REPLACE, NO_COPY, WORK_GOES_ON, BEHIND, CAN_SWITCH),
-    *(SHORT_PAUSE, BE_PATIENT, DAMAGED, CHANGED_UNSEEN),
+    *(
+        SWITCHING,
+        WAITS_FOR_AGENT,
+        FIRST_COPY_NEXT,
+        ORDER_FIRST_COPY,
+        FIRST_COPY_RUNS,
+        LAST_COPY,
+        SHOULD_BE,
+    ),
+    *(LAST_COPY, SHOULD_BE, REHEARSED, LAST_SIGN, NO_SIGN, CAN_REPLACE, NO_COPY, WORK_GOES_ON),
+    *(BEHIND, CAN_SWITCH, SHORT_PAUSE, BE_PATIENT, DAMAGED, CHANGED_UNSEEN),
     *(one.text for one in STEPS.values()),
 )
 
@@ -151,7 +160,9 @@ _Told = tuple[Light, str, list[Words]]
 def _new(primary: PrimaryAnswer, now: datetime) -> _Told:
     if any(job.kind == "replicate" and job.started_at for job in primary.jobs):
         return Light.BUSY, NOT_YET, [Words(FIRST_COPY_RUNS)]
-    told = WAITS_FOR_AGENT if primary.last_seen is None else FIRST_COPY_NEXT
+    told = FIRST_COPY_NEXT if primary.schedule_minutes else ORDER_FIRST_COPY
+    if primary.last_seen is None:
+        told = WAITS_FOR_AGENT
     return Light.WARN, NOT_YET, [Words(told)]
 
 

@@ -53,9 +53,9 @@ class Seen:
 
 
 @contextmanager
-def browser(url: str, spoken: str = "de") -> Iterator[Seen]:
+def browser(url: str, spoken: str = "de", program: str = "/usr/bin/chromium") -> Iterator[Seen]:
     with sync_playwright() as play:
-        opened = play.chromium.launch(executable_path="/usr/bin/chromium", args=list(QUIET))
+        opened = play.chromium.launch(executable_path=program, args=list(QUIET))
         context = opened.new_context(ignore_https_errors=True, locale=spoken)
         seen = Seen(context.new_page(), url)
         page = seen.page
