@@ -196,7 +196,9 @@ def test_the_account_by_the_api(server: ServerProcess) -> None:
         base = "/api/v1/account"
         offered = gesa.post(f"{base}/second-factor/offer").json()
         assert offered["address"].startswith("otpauth://totp/Notfallserver:gesa")
-        code = pyotp.parse_uri(offered["address"]).now()  # type: ignore[union-attr]
+        shown = pyotp.parse_uri(offered["address"])
+        assert isinstance(shown, pyotp.TOTP) and shown.secret == offered["secret"]
+        code = shown.now()
         made = gesa.post(f"{base}/second-factor/on", json={"code": code}).json()
         wrong = gesa.post(f"{base}/recovery-codes", json={"present": "wrong"}).json()
         assert wrong["code"] == "wrong-password"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pyotp
@@ -19,7 +20,7 @@ from notfallserver.server.records import sessions as sessions_module
 from notfallserver.server.records.database import MIGRATIONS
 from notfallserver.server.records.events import Event, SessionsEnded
 from notfallserver.server.records.passwords import hash_password, make_password
-from notfallserver.server.records.people import Member, Role, Somebody
+from notfallserver.server.records.people import Member, Role, Somebody, hash_token
 from notfallserver.server.records.second_factor import CODES, STEP_S
 from notfallserver.wire.errors import NotfallError
 
@@ -62,9 +63,9 @@ def test_what_is_no_good_password_and_no_good_name(catalogue: Catalogue) -> None
         "aaaaaaaaaaaaaaaa": "password-simple",
         "bertold-bertold": "password-simple",
     }.items():
-        refused(code, lambda given=password: add("Bertold", given, Role.VIEWER, "anna"))
+        refused(code, partial(add, "Bertold", password, Role.VIEWER, "anna"))
     for name in ("root", "Server", "", " anna", "a/b", "../x", "x" * 64, "-"):
-        refused("bad-person-name", lambda given=name: add(given, GOOD, Role.VIEWER, "anna"))
+        refused("bad-person-name", partial(add, name, GOOD, Role.VIEWER, "anna"))
     refused("person-exists", lambda: add("ANNA", GOOD, Role.VIEWER, "anna"))
     for name in ("Jörg Müller", "x", "a.b@c.example"):
         add(name, make_password(), Role.VIEWER, "anna")
@@ -255,7 +256,7 @@ def test_an_administrator_of_the_first_database_is_one_still(tmp_path: Path) -> 
         old.execute("INSERT INTO administrators VALUES ('admin', ?)", (hash_password(GOOD),))
         old.execute(
             "INSERT INTO sessions VALUES (?, 'admin', '2999-01-01T00:00:00.000000+00:00')",
-            (sessions_module.hash_token("old token"),),
+            (hash_token("old token"),),
         )
     old.close()
     opened = open_catalogue(tmp_path)

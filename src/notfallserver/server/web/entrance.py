@@ -139,5 +139,7 @@ class Entrance:
         return Entered(token, "" if marked else make_mark(name, self._key))
 
     def _tell_braked(self, name: str, visitor: Visitor) -> None:
-        details = {"name": name, "address": visitor.address}
+        # What is no name may be a password that was typed into the wrong field.
+        known = name if self._catalogue.people.kept(name) else ""
+        details = {"name": known, "address": visitor.address}
         self._catalogue.journal.write(None, "logins-braked", "server", details=details)
