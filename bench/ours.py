@@ -93,7 +93,7 @@ class Server:
         self.catalogue = open_catalogue(self._data)
         self._cleanup.callback(self.catalogue.close)
         token = self._data / "cli-token"
-        self.catalogue.people.keep_cli_token(token)
+        self.catalogue.sessions.keep_cli_token(token)
         log = self._cleanup.enter_context((self._directory / "server.log").open("wb"))
         self.process = subprocess.Popen(
             [*TIED, sys.executable, "-c", _SERVE, str(settings)],

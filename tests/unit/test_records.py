@@ -13,7 +13,6 @@ from sqlalchemy import create_engine
 from notfallserver.server.records import Catalogue, open_catalogue
 from notfallserver.server.records import invites as invites_module
 from notfallserver.server.records.events import Event, PrimaryChanged
-from notfallserver.server.records.people import Role, Somebody
 from notfallserver.server.records.tables import metadata
 from notfallserver.server.records.targets import MOST, pairing_code
 from notfallserver.wire.errors import NotfallError
@@ -216,24 +215,6 @@ def test_what_is_said_often_need_not_be_synced_and_all_else_is(catalogue: Catalo
     for lasting, expected in ((False, 1), (True, 2), (False, 1)):
         with database.writing(lasting) as connection:
             assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == expected
-
-
-def test_people(catalogue: Catalogue, tmp_path: Path) -> None:
-    people = catalogue.people
-    people.set_password("admin", "right", "root")
-    refused("login-refused", lambda: people.log_in("admin", "wrong"))
-    refused("login-refused", lambda: people.log_in("nobody", "right"))
-    token = people.log_in("admin", "right")
-    assert people.who(token) == Somebody("admin", Role.ADMINISTRATOR)
-    people.log_out(token)
-    assert people.who(token) is None
-    path = tmp_path / "cli-token"
-    people.keep_cli_token(path)
-    kept = path.read_text().strip()
-    people.keep_cli_token(path)
-    assert people.who(kept) == Somebody("root", Role.ADMINISTRATOR)
-    assert path.read_text().strip() == kept
-    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_events_come_after_the_change_and_a_failing_listener_hurts_nobody(

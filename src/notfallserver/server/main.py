@@ -64,7 +64,7 @@ def run(settings: Settings) -> None:
     authority.ensure_server_certificate(server_names(settings))
     catalogue = open_catalogue(settings.data_dir)
     try:
-        catalogue.people.keep_cli_token(settings.data_dir / "cli-token")
+        catalogue.sessions.keep_cli_token(settings.data_dir / "cli-token")
         _adopt(settings, catalogue, pool)
         runner = JobRunner(catalogue.jobs, catalogue.journal)
         means = Means(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +10,11 @@ from notfallserver.server.authority import create_authority
 from notfallserver.server.host.files import replace_file
 from notfallserver.server.main import ready_pool
 from notfallserver.server.records import open_catalogue
+from notfallserver.server.records.passwords import make_password
 from notfallserver.server.settings import Settings, load_settings
 from notfallserver.wire.errors import NotfallError
 
 ADMINISTRATOR = "admin"
-_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
 @dataclass(frozen=True)
@@ -66,10 +65,10 @@ def set_up(path: Path, settings: Settings, new_password: bool) -> SetUp:
     password = None
     catalogue = open_catalogue(settings.data_dir)
     try:
-        catalogue.people.keep_cli_token(settings.data_dir / "cli-token")
+        catalogue.sessions.keep_cli_token(settings.data_dir / "cli-token")
         if new_password or not catalogue.people.has_administrator():
-            password = "-".join(_letters(4) for _ in range(4))
-            catalogue.people.set_password(ADMINISTRATOR, password, "root")
+            password = make_password()
+            catalogue.people.keep_administrator(ADMINISTRATOR, password, "root")
     finally:
         catalogue.close()
     return SetUp(
@@ -82,10 +81,6 @@ def set_up(path: Path, settings: Settings, new_password: bool) -> SetUp:
         administrator=ADMINISTRATOR,
         password=password,
     )
-
-
-def _letters(count: int) -> str:
-    return "".join(secrets.choice(_LETTERS) for _ in range(count))
 
 
 def _quoted(text: str) -> str:

@@ -11,6 +11,9 @@ from notfallserver.server.records.jobs import Jobs
 from notfallserver.server.records.journal import Journal
 from notfallserver.server.records.people import People
 from notfallserver.server.records.primaries import Primaries
+from notfallserver.server.records.rules import Rules
+from notfallserver.server.records.second_factor import SecondFactor
+from notfallserver.server.records.sessions import Sessions
 from notfallserver.server.records.targets import Targets
 
 FILE = "catalogue.db"
@@ -27,6 +30,9 @@ class Catalogue:
         self.invites = Invites(database)
         self.targets = Targets(database)
         self.people = People(database)
+        self.sessions = Sessions(database)
+        self.second_factor = SecondFactor(database)
+        self.rules = Rules(database)
 
     @property
     def events(self) -> EventBus:

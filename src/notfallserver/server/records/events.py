@@ -32,7 +32,12 @@ class TargetChanged:
     target: str
 
 
-Event = JobChanged | PrimaryChanged | TargetChanged
+@dataclass(frozen=True)
+class SessionsEnded:
+    """Of one person, or by a rule that holds for everybody."""
+
+
+Event = JobChanged | PrimaryChanged | TargetChanged | SessionsEnded
 Listener = Callable[[Event], None]
 
 

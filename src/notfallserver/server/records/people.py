@@ -1,35 +1,27 @@
-"""People with their roles, their sessions, and the token of the command line.
-
-Passwords are kept as argon2id hashes, tokens as SHA-256: they are random, a slow hash
-would add nothing.
-"""
+"""People with their roles. Whoever loses rights is logged out in the same transaction."""
 
 from __future__ import annotations
 
 import hashlib
-import secrets
-import threading
+import re
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import StrEnum
-from pathlib import Path
+from typing import Any
 
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
-from notfallserver.server.host.files import replace_file
-from notfallserver.server.records.database import Database, now
+from notfallserver.server.records.database import Database
+from notfallserver.server.records.events import SessionsEnded
 from notfallserver.server.records.journal import write_entry
-from notfallserver.server.records.tables import people, sessions
+from notfallserver.server.records.passwords import fits, hash_password, require_good
+from notfallserver.server.records.tables import people, recovery_codes, sessions
 from notfallserver.wire.errors import NotfallError
 
-SESSION = timedelta(hours=12)
-
-_hasher = PasswordHasher()
-_DUMMY = _hasher.hash("no password")
-_hashing = threading.BoundedSemaphore(2)
-"""A hash takes 64 MiB: many logins at once must not take the server's memory."""
+ROOT = "root"
+"""Who calls by the command line."""
+RESERVED = frozenset({ROOT, "server"})
+"""The journal calls the command line and the server itself so."""
+_NAME = re.compile(r"\w[\w .@+-]{0,61}[\w.]|\w")
 
 
 class Role(StrEnum):
@@ -50,6 +42,8 @@ class Somebody:
 
     name: str
     role: Role
+    bare: bool = False
+    """Has no second factor though everybody must: may do nothing but set one up."""
 
     @property
     def operates(self) -> bool:
@@ -60,113 +54,175 @@ class Somebody:
         return self.role.covers(Role.ADMINISTRATOR)
 
 
+@dataclass(frozen=True)
+class Member:
+    """Somebody who may log in; ``recovery_codes`` counts those that are left."""
+
+    name: str
+    role: Role
+    second_factor: bool
+    recovery_codes: int
+
+
 class People:
     """Who may use this server."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def all(self) -> list[Member]:
+        """Sorted by name."""
+        with self._database.reading() as connection:
+            rows = connection.execute(_members()).all()
+        return sorted(map(_member, rows), key=lambda one: one.name.casefold())
+
+    def find(self, name: str) -> Member:
+        """Raises ``no-such-person``."""
+        with self._database.reading() as connection:
+            row = connection.execute(_members().where(people.c.name == name)).first()
+        if row is None:
+            raise _unknown(name)
+        return _member(row)
+
     def has_administrator(self) -> bool:
         with self._database.reading() as connection:
-            return (
-                connection.execute(
-                    select(people.c.name).where(people.c.role == Role.ADMINISTRATOR)
-                ).first()
-                is not None
-            )
+            return _administrators(connection) > 0
 
     def add(self, name: str, password: str, role: Role, who: str) -> None:
-        """Somebody new."""
-        with _hashing:
-            hashed = _hasher.hash(password)
-        row = {"name": name, "password_hash": hashed, "role": role}
+        """Somebody new; names that differ only in capitals are the same."""
+        if not _NAME.fullmatch(name) or name.casefold() in RESERVED:
+            raise NotfallError(
+                "bad-person-name",
+                f"'{name[:63]}' can't be the name of a person here.",
+                "Use letters, digits, spaces, dots and hyphens.",
+            )
+        require_good(password, name)
+        hashed = hash_password(password)
         with self._database.writing() as connection:
-            if connection.execute(select(people.c.name).where(people.c.name == name)).first():
+            taken = connection.execute(select(people.c.name)).scalars()
+            if name.casefold() in {one.casefold() for one in taken}:
                 raise NotfallError(
                     "person-exists", f"There is a '{name}' already.", "Take another name."
                 )
-            connection.execute(insert(people).values(row))
+            connection.execute(insert(people).values(name=name, password_hash=hashed, role=role))
             write_entry(connection, None, "person-added", who, details={"name": name, "role": role})
 
-    def set_password(self, name: str, password: str, who: str) -> None:
-        """Change a password, or make an administrator; all sessions of this name end."""
-        with _hashing:
-            hashed = _hasher.hash(password)
+    def keep_administrator(self, name: str, password: str, who: str) -> None:
+        """This one is an administrator with this password, whatever was before."""
+        try:
+            self.set_role(name, Role.ADMINISTRATOR, who)
+        except NotfallError:
+            self.add(name, password, Role.ADMINISTRATOR, who)
+        else:
+            self.set_password(name, password, who)
+
+    def set_role(self, name: str, role: Role, who: str) -> None:
+        """Another role; the person's sessions end. One administrator must be left."""
+        with self._database.writing() as connection:
+            before = connection.execute(
+                select(people.c.role).where(people.c.name == name)
+            ).scalar_one_or_none()
+            if before is None:
+                raise _unknown(name)
+            if before == role:
+                return
+            connection.execute(update(people).where(people.c.name == name).values(role=role))
+            _require_administrator(connection)
+            end_sessions(connection, name)
+            details = {"name": name, "role": role, "before": before}
+            write_entry(connection, None, "role-changed", who, details=details)
+        self._database.events.tell(SessionsEnded())
+
+    def set_password(self, name: str, password: str, who: str, keep: str = "") -> None:
+        """Another password; all sessions of this name end but the one with the token ``keep``."""
+        require_good(password, name)
+        hashed = hash_password(password)
         with self._database.writing() as connection:
             changed = connection.execute(
                 update(people).where(people.c.name == name).values(password_hash=hashed)
             )
             if not changed.rowcount:
-                row = {"name": name, "password_hash": hashed, "role": Role.ADMINISTRATOR}
-                connection.execute(insert(people).values(row))
-            connection.execute(
-                delete(sessions).where(sessions.c.name == name, sessions.c.expires_at.is_not(None))
-            )
+                raise _unknown(name)
+            end_sessions(connection, name, keep)
             write_entry(connection, None, "password-set", who, details={"name": name})
+        self._database.events.tell(SessionsEnded())
 
-    def log_in(self, name: str, password: str) -> str:
-        """Check a password and open a session; returns its token."""
-        with self._database.reading() as connection:
-            row = connection.execute(select(people).where(people.c.name == name)).first()
-        with _hashing:
-            try:
-                _hasher.verify(row.password_hash if row else _DUMMY, password)
-                good = row is not None
-            except (VerificationError, InvalidHashError):
-                good = False
-        if not good:
-            raise NotfallError(
-                "login-refused", "Name or password is wrong.", "Try again.", status=401
-            )
-        token = secrets.token_urlsafe(32)
-        with self._database.writing() as connection:
-            connection.execute(delete(sessions).where(sessions.c.expires_at < now()))
-            connection.execute(
-                insert(sessions).values(
-                    token_hash=_hash(token), name=name, expires_at=now() + SESSION
-                )
-            )
-            write_entry(connection, None, "logged-in", name)
-        return token
+    def knows(self, name: str, password: str) -> str:
+        """The hash that is kept if this is the person's password, else nothing.
 
-    def log_out(self, token: str) -> None:
-        with self._database.writing() as connection:
-            connection.execute(delete(sessions).where(sessions.c.token_hash == _hash(token)))
-
-    def keep_cli_token(self, path: Path) -> None:
-        """See that the token in ``path``, readable by root only, opens this server.
-
-        Made if it is missing; known again if the catalogue was lost.
+        Takes as long where there is no such person.
         """
-        token = path.read_text("ascii").strip() if path.exists() else ""
-        if len(token) < 32:
-            token = secrets.token_hex(32)
-            replace_file(path, token.encode() + b"\n", 0o600)
-        if self.who(token) is not None:
-            return
-        with self._database.writing() as connection:
-            connection.execute(delete(sessions).where(sessions.c.expires_at.is_(None)))
-            connection.execute(
-                insert(sessions).values(token_hash=_hash(token), name="root", expires_at=None)
-            )
+        kept = self.kept(name)
+        return kept if fits(password, kept) else ""
 
-    def who(self, token: str) -> Somebody | None:
-        """Whose session or token this is; None when nobody's or expired."""
-        found = (
-            select(sessions.c.name, sessions.c.expires_at, people.c.role)
-            .join_from(sessions, people, people.c.name == sessions.c.name, isouter=True)
-            .where(sessions.c.token_hash == _hash(token))
-        )
+    def kept(self, name: str) -> str:
+        """The password's hash: another one when the password was changed; "" for nobody."""
         with self._database.reading() as connection:
-            row = connection.execute(found).first()
-        if row is None:
-            return None
-        if row.expires_at is None:
-            return Somebody(row.name, Role.ADMINISTRATOR)
-        if row.expires_at < now() or row.role is None:
-            return None
-        return Somebody(row.name, Role(row.role))
+            found = select(people.c.password_hash).where(people.c.name == name)
+            return connection.execute(found).scalar_one_or_none() or ""
+
+    def remove(self, name: str, who: str) -> None:
+        """Gone, with sessions and recovery codes. One administrator must be left."""
+        with self._database.writing() as connection:
+            gone = connection.execute(delete(people).where(people.c.name == name))
+            if not gone.rowcount:
+                raise _unknown(name)
+            _require_administrator(connection)
+            end_sessions(connection, name)
+            connection.execute(delete(recovery_codes).where(recovery_codes.c.name == name))
+            write_entry(connection, None, "person-removed", who, details={"name": name})
+        self._database.events.tell(SessionsEnded())
 
 
-def _hash(token: str) -> str:
+def hash_token(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+def end_sessions(connection: Connection, name: str, keep: str = "") -> int:
+    """All of this person but the one with the token ``keep``; returns how many."""
+    return connection.execute(
+        delete(sessions).where(
+            sessions.c.name == name,
+            sessions.c.expires_at.is_not(None),
+            sessions.c.token_hash != hash_token(keep),
+        )
+    ).rowcount
+
+
+def _members() -> Any:
+    left = (
+        select(func.count())
+        .select_from(recovery_codes)
+        .where(recovery_codes.c.name == people.c.name)
+        .scalar_subquery()
+    )
+    return select(people.c.name, people.c.role, people.c.totp_secret, left.label("left"))
+
+
+def _member(row: Row[Any]) -> Member:
+    return Member(row.name, Role(row.role), bool(row.totp_secret), row.left)
+
+
+def _administrators(connection: Connection) -> int:
+    found = select(func.count()).where(people.c.role == Role.ADMINISTRATOR)
+    return connection.execute(found).scalar_one()
+
+
+def _require_administrator(connection: Connection) -> None:
+    """Raises, and so takes the whole transaction back."""
+    if not _administrators(connection):
+        raise NotfallError(
+            "last-administrator",
+            "Nobody would be left who may add people and change settings.",
+            "Make somebody else an administrator first.",
+            status=409,
+        )
+
+
+def _unknown(name: str) -> NotfallError:
+    return NotfallError(
+        "no-such-person",
+        f"There is nobody called '{name[:63]}' here.",
+        "See: notfall people list",
+        status=404,
+    )

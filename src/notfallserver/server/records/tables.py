@@ -131,6 +131,16 @@ people = Table(
     Column("name", String(63), primary_key=True),
     Column("password_hash", String(255), nullable=False),
     Column("role", String(16), nullable=False),
+    Column("totp_secret", String(64), nullable=False, default=""),  # empty: no second factor
+    Column("totp_offered", String(64), nullable=False, default=""),  # shown, not yet confirmed
+    Column("totp_step", Integer, nullable=False, default=0),  # of the last code that was used
+)
+
+recovery_codes = Table(
+    "recovery_codes",
+    metadata,
+    Column("code_hash", String(64), primary_key=True),
+    Column("name", String(63), nullable=False, index=True),
 )
 
 sessions = Table(
@@ -139,4 +149,14 @@ sessions = Table(
     Column("token_hash", String(64), primary_key=True),
     Column("name", String(63), nullable=False),
     Column("expires_at", UtcTime),  # empty: the token of the command line
+    Column("started_at", UtcTime),
+    Column("seen_at", UtcTime),
+    Column("address", String(45), nullable=False, default=""),
+)
+
+rules = Table(
+    "rules",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("value", JSON, nullable=False),
 )

@@ -5,31 +5,47 @@ By session cookie of the page, or the command line's token.
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import deque
-from typing import Annotated
+from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
 from notfallserver.server.records.people import Role, Somebody
+from notfallserver.server.web.brake import Visitor
+from notfallserver.server.web.entrance import Entrance
 from notfallserver.server.web.peer import house_of
 from notfallserver.wire.errors import NotfallError
 
 COOKIE = "__Host-notfall"
-TRIES, TRIES_OVER_S = 8, 300.0
+MARK_COOKIE = "__Host-notfall-known"
+
+
+def token_of(request: Request) -> str:
+    """The session's token, or the command line's; "" for none."""
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    return token if kind.lower() == "bearer" else request.cookies.get(COOKIE, "")
 
 
 def find_person(request: Request) -> Somebody | None:
-    """The person, or None."""
-    kind, _, token = request.headers.get("authorization", "").partition(" ")
-    if kind.lower() != "bearer":
-        token = request.cookies.get(COOKIE, "")
-    return house_of(request).catalogue.people.who(token) if token else None
+    """The person, or None. What one may do is for :func:`require_role` to say."""
+    token = token_of(request)
+    return house_of(request).catalogue.sessions.who(token) if token else None
 
 
-def require_role(request: Request, needed: Role) -> str:
-    """Who calls; whoever may not do this is refused."""
+def visitor_of(request: Request) -> Visitor:
+    """Who tries to log in."""
+    address = request.client.host if request.client else ""
+    return Visitor(address, request.cookies.get(MARK_COOKIE, ""))
+
+
+def entrance_of(request: Request) -> Entrance:
+    return cast(Entrance, request.app.state.entrance)
+
+
+def require_role(request: Request, needed: Role, bare: bool = False) -> str:
+    """Who calls; whoever may not do this is refused.
+
+    ``bare``: also those who still must set up their second factor.
+    """
     somebody = find_person(request)
     if somebody is None:
         raise NotfallError(
@@ -38,6 +54,13 @@ def require_role(request: Request, needed: Role) -> str:
             "Log in on the page, or use 'notfall' as root on the emergency server.",
             status=401,
         )
+    if somebody.bare and not bare:
+        raise NotfallError(
+            "second-factor-needed",
+            "Everybody needs a second factor here, and you have none yet.",
+            "Set it up: log in on the page.",
+            status=403,
+        )
     if not somebody.role.covers(needed):
         raise NotfallError(
             "not-allowed",
@@ -45,7 +68,12 @@ def require_role(request: Request, needed: Role) -> str:
             "Ask an administrator of this emergency server.",
             status=403,
         )
+    house_of(request).catalogue.sessions.saw(token_of(request))
     return somebody.name
+
+
+def _anybody(request: Request) -> str:
+    return require_role(request, Role.VIEWER, bare=True)
 
 
 def _viewer(request: Request) -> str:
@@ -60,38 +88,11 @@ def _administrator(request: Request) -> str:
     return require_role(request, Role.ADMINISTRATOR)
 
 
+Anybody = Annotated[str, Depends(_anybody)]
+"""Whoever is logged in, even if the second factor that all must have is still missing."""
 Person = Annotated[str, Depends(_viewer)]
-"""Anybody who is logged in: may look."""
+"""Whoever is logged in: may look."""
 Operator = Annotated[str, Depends(_operator)]
 """May copy, start and stop stand-ins, bring servers back."""
 Administrator = Annotated[str, Depends(_administrator)]
 """May everything: add and remove servers, overrule the guard, change settings and people."""
-
-
-class LoginBrake:
-    """Refuses further tries after too many wrong passwords from one address."""
-
-    def __init__(self) -> None:
-        self._wrong: dict[str, deque[float]] = {}
-        self._lock = threading.Lock()
-
-    def check(self, address: str) -> None:
-        with self._lock:
-            moment = time.monotonic()
-            self._wrong = {
-                one: times
-                for one, times in self._wrong.items()
-                if times and moment - times[-1] < TRIES_OVER_S
-            }
-            if len(self._wrong.get(address, ())) >= TRIES:
-                raise NotfallError(
-                    "too-many-tries",
-                    "Too many wrong passwords.",
-                    "Wait five minutes.",
-                    retry=True,
-                    status=429,
-                )
-
-    def wrong(self, address: str) -> None:
-        with self._lock:
-            self._wrong.setdefault(address, deque(maxlen=TRIES)).append(time.monotonic())

@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Callable
 
 from fastapi import Request
 
-from notfallserver.server.records.events import Event
+from notfallserver.server.records.events import Event, SessionsEnded
 from notfallserver.server.web.peer import house_of
+from notfallserver.server.web.people import find_person
 
 TICK_S = 1.0
 ALIVE_S = 15.0
@@ -22,13 +23,13 @@ async def changes(
 ) -> AsyncIterator[None]:
     """Yields at once, then after every change that concerns, and now and then without one.
 
-    Ends when the reader is gone or the server stops.
+    Ends when the reader is gone, may no longer read, or the server stops.
     """
     loop = asyncio.get_running_loop()
     changed = asyncio.Event()
 
     def hear(event: Event) -> None:
-        if concerns(event):
+        if concerns(event) or isinstance(event, SessionsEnded):
             loop.call_soon_threadsafe(changed.set)
 
     with house_of(request).catalogue.events.listening(hear):
@@ -43,4 +44,7 @@ async def changes(
                     continue
             changed.clear()
             silent = 0.0
+            somebody = find_person(request)
+            if somebody is None or somebody.bare:
+                return
             yield

@@ -5,10 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from notfallserver.server.web.page import (
+    account,
     adding,
     emergency,
     home,
     login,
+    people,
     primary,
     records,
     recovery,
@@ -16,5 +18,8 @@ from notfallserver.server.web.page import (
 )
 
 router = APIRouter(include_in_schema=False)
-for _module in (login, home, adding, primary, emergency, recovery, records, server):
+for _module in (
+    *(login, home, adding, primary, emergency, recovery, records, server),
+    *(people, account),
+):
     router.include_router(_module.router)

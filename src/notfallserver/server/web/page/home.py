@@ -41,6 +41,7 @@ async def follow(request: Request, who: Person) -> StreamingResponse:
         async for _ in changes(request):
             yield "data: \n\n"
             await asyncio.sleep(PACE_S)
+        yield "data: \n\n"  # who was logged out asks once more, and learns it
 
     return StreamingResponse(stream(), media_type="text/event-stream")
 

@@ -1,28 +1,47 @@
-"""Logging in and out, and the choice of the language."""
+"""Logging in (in one step or two) and out, and the choice of the language."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal, TypedDict
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
+from notfallserver.server.web.entrance import Entered
 from notfallserver.server.web.language import LANGUAGES
-from notfallserver.server.web.page.show import LANGUAGE_COOKIE, show, speech_of
+from notfallserver.server.web.page.show import LANGUAGE_COOKIE, show
 from notfallserver.server.web.peer import house_of
-from notfallserver.server.web.people import COOKIE, find_person
+from notfallserver.server.web.people import (
+    COOKIE,
+    MARK_COOKIE,
+    entrance_of,
+    find_person,
+    visitor_of,
+)
 from notfallserver.wire.errors import NotfallError
 
 router = APIRouter()
+TICKET_COOKIE = "__Host-notfall-login"
 _YEAR_S = 365 * 86400
+
+
+class _Strict(TypedDict):
+    path: str
+    secure: bool
+    httponly: bool
+    samesite: Literal["strict"]
+
+
+_COOKIE: _Strict = {"path": "/", "secure": True, "httponly": True, "samesite": "strict"}
+"""For this site only, and not for scripts."""
 
 
 @router.get("/login")
 def login_page(request: Request) -> Response:
     if find_person(request):
         return RedirectResponse("/", 303)
-    return show(request, "login.html", {"problem": ""})
+    return show(request, "login.html", {"error": None, "name": ""})
 
 
 @router.post("/login")
@@ -31,27 +50,54 @@ def log_in(
     name: Annotated[str, Form(max_length=63)] = "",
     password: Annotated[str, Form(max_length=1000)] = "",
 ) -> Response:
-    brake = request.app.state.login_brake
-    address = request.client.host if request.client else ""
+    """The first step: name and password."""
+    name = name.strip()
     try:
-        brake.check(address)
-        token = house_of(request).catalogue.people.log_in(name, password)
+        found = entrance_of(request).begin(name, password, visitor_of(request))
     except NotfallError as error:
-        if error.status == 401:
-            brake.wrong(address)
-        speech = speech_of(request)
-        problem = f"{speech.say(error.cause)} {speech.say(error.remedy)}"
-        return show(request, "login.html", {"problem": problem}, error.status)
+        return show(request, "login.html", {"error": error, "name": name}, error.status)
+    if isinstance(found, Entered):
+        return _enter(found)
+    answer = RedirectResponse("/login/code", 303)
+    answer.set_cookie(TICKET_COOKIE, found.ticket, **_COOKIE)
+    return answer
+
+
+@router.get("/login/code")
+def code_page(request: Request) -> Response:
+    if TICKET_COOKIE not in request.cookies:
+        return RedirectResponse("/login", 303)
+    return show(request, "code.html", {"error": None})
+
+
+@router.post("/login/code")
+def give_code(request: Request, code: Annotated[str, Form(max_length=40)] = "") -> Response:
+    """The second step: a code from the telephone or from paper."""
+    ticket = request.cookies.get(TICKET_COOKIE, "")
+    try:
+        entered = entrance_of(request).prove(ticket, code, visitor_of(request))
+    except NotfallError as error:
+        if error.code == "login-over":
+            return show(request, "login.html", {"error": error, "name": ""}, error.status)
+        return show(request, "code.html", {"error": error}, error.status)
+    answer = _enter(entered)
+    answer.delete_cookie(TICKET_COOKIE, **_COOKIE)
+    return answer
+
+
+def _enter(entered: Entered) -> Response:
     answer = RedirectResponse("/", 303)
-    answer.set_cookie(COOKIE, token, path="/", secure=True, httponly=True, samesite="strict")
+    answer.set_cookie(COOKIE, entered.token, **_COOKIE)
+    if entered.mark:
+        answer.set_cookie(MARK_COOKIE, entered.mark, _YEAR_S, **_COOKIE)
     return answer
 
 
 @router.post("/logout")
 def log_out(request: Request) -> Response:
-    house_of(request).catalogue.people.log_out(request.cookies.get(COOKIE, ""))
+    house_of(request).catalogue.sessions.end(request.cookies.get(COOKIE, ""))
     answer = RedirectResponse("/login", 303)
-    answer.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="strict")
+    answer.delete_cookie(COOKIE, **_COOKIE)
     return answer
 
 

@@ -52,9 +52,12 @@ def wants_words(request: Request, error: NotfallError) -> bool:
 
 
 def tell_in_words(request: Request, error: NotfallError) -> Response:
-    """An error as a page; who is not logged in is asked to."""
+    """An error as a page; who is not logged in is asked to, who lacks a second factor is led
+    to it."""
     if error.status == 401:
         return go(request, "/login")
+    if error.code == "second-factor-needed":
+        return go(request, "/account/second-factor")
     if request.headers.get("hx-request"):
         return show(request, "parts/problem.html", {"error": error}, error.status)
     back = urlsplit(request.headers.get("referer", "")).path or "/"

@@ -51,6 +51,18 @@ EVENTS = {
     "logged-in": "Logged in",
     "password-set": "A password was set",
     "person-added": "Somebody was added",
+    "person-removed": "Somebody was removed",
+    "role-viewer": "May only look now",
+    "role-operator": "May act in an emergency now",
+    "role-administrator": "Is an administrator now",
+    "second-factor-on": "The second factor was switched on",
+    "second-factor-off": "The second factor was switched off",
+    "second-factor-required": "Everybody must have a second factor now",
+    "second-factor-optional": "Each person decides about the second factor now",
+    "recovery-codes-made": "New written codes were made",
+    "recovery-code-used": "A written code was used instead of the telephone",
+    "sessions-ended": "All other sessions were ended",
+    "logins-braked": "Many wrong logins: slowed down",
     "adopted": "Found in the pool and taken over",
     "removed": "Removed with all copies",
     "seed-forgotten": "A first copy by disk was given up",
@@ -71,13 +83,17 @@ GRAVE = frozenset(
         "version-damaged",
         "version-lost",
         "damage-in-stand-in",
+        "logins-braked",
     }
 )
 
 
 @dataclass(frozen=True)
 class Happening:
-    """One line of the timeline; ``times`` entries of the same kind in a row, this is the newest."""
+    """One line of the timeline; ``times`` entries of the same kind in a row, this is the newest.
+
+    ``about`` is whom it was done to, where that is somebody who may log in.
+    """
 
     at: datetime
     event: str
@@ -85,13 +101,17 @@ class Happening:
     why: str
     grave: bool
     times: int = 1
+    about: str = ""
 
 
 def happening(one: Entry) -> Happening:
     """One entry."""
     kind = str(one.details.get("kind", ""))
     event = "capture" if one.event == "version" and kind == "capture" else one.event
-    return Happening(one.at, event, one.who, one.why, event in GRAVE)
+    if event == "role-changed":
+        event = f"role-{one.details['role']}"
+    about = str(one.details.get("name", "")) if one.primary is None else ""
+    return Happening(one.at, event, one.who, one.why, event in GRAVE, about=about)
 
 
 def happenings(entries: Iterable[Entry]) -> list[Happening]:

@@ -3,6 +3,64 @@ English. Pure."""
 
 from __future__ import annotations
 
+PEOPLE = {
+    "login-refused": ("Name or password is wrong.", "Try again."),
+    "code-refused": (
+        "Name, password or code is wrong.",
+        "A code is good once, and for about a minute. Take the next one.",
+    ),
+    "login-over": (
+        "This took too long, or too many codes were tried.",
+        "Begin again with name and password.",
+    ),
+    "too-many-tries": ("Too many wrong tries.", "Wait five minutes."),
+    "too-many-tries-today": (
+        "Too many wrong tries within a day.",
+        "Use a browser that has logged in before, or ask an administrator for a new password.",
+    ),
+    "wrong-code": (
+        "The code is not the right one.",
+        "Type the one that the telephone shows now. Its clock must be right.",
+    ),
+    "wrong-password": ("This is not your present password.", "Try again."),
+    "passwords-differ": ("The two new passwords differ.", "Type them again."),
+    "password-short": (
+        "The password is too short: it needs at least 12 characters.",
+        "Take a longer one, such as four words in a row.",
+    ),
+    "password-simple": (
+        "The password is the name, or repeats a few characters.",
+        "Take another one, such as four words in a row.",
+    ),
+    "bad-person-name": (
+        "This can't be the name of a person here.",
+        "Use letters, digits, spaces, dots and hyphens.",
+    ),
+    "person-exists": ("There is somebody of this name already.", "Take another name."),
+    "no-such-person": ("There is nobody of this name.", "Choose somebody from the list."),
+    "last-administrator": (
+        "Nobody would be left who may add people and change settings.",
+        "Make somebody else an administrator first.",
+    ),
+    "not-confirmed": ("This is about yourself.", "Type your name to confirm it."),
+    "second-factor-first": (
+        "You have no second factor yourself yet.",
+        "Set up yours first: click on your name at the top.",
+    ),
+    "second-factor-rule": (
+        "Everybody needs a second factor here.",
+        "An administrator can change that.",
+    ),
+    "second-factor-on": (
+        "There is a second factor already.",
+        "Look at your account.",
+    ),
+    "second-factor-none": (
+        "There is no second factor now.",
+        "Look whether somebody else has switched it off.",
+    ),
+}
+"""About people and their logins."""
 PROBLEMS: dict[str, tuple[str, str]] = {
     "guard-alive": (
         "The server still shows signs of life, so its stand-in was not started.",
@@ -131,6 +189,7 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "Use the emergency server's own page.",
     ),
     "bad-time": ("This is no time.", "Choose day and time of day."),
+    **PEOPLE,
     "internal": (
         "Something went wrong in the emergency server itself.",
         "Try again. If it stays so, call whoever looks after it.",
