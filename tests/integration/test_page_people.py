@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pyotp
 import pytest
-from page_browser import Seen, browser
 from playwright.sync_api import expect
 from server_process import ServerProcess, running
 
+from notfall_lab.browser import Seen, browser
 from notfallserver.server.records.people import Role
 from notfallserver.server.web import language
 from notfallserver.server.web.people import COOKIE
