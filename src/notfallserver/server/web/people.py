@@ -11,6 +11,7 @@ from collections import deque
 from typing import Annotated
 
 from fastapi import Depends, Request
+from starlette.requests import HTTPConnection
 
 from notfallserver.server.records.people import Role, Somebody
 from notfallserver.server.web.peer import house_of
@@ -20,7 +21,7 @@ COOKIE = "__Host-notfall"
 TRIES, TRIES_OVER_S = 8, 300.0
 
 
-def find_person(request: Request) -> Somebody | None:
+def find_person(request: HTTPConnection) -> Somebody | None:
     """The person, or None."""
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() != "bearer":
@@ -28,7 +29,7 @@ def find_person(request: Request) -> Somebody | None:
     return house_of(request).catalogue.people.who(token) if token else None
 
 
-def require_role(request: Request, needed: Role) -> str:
+def require_role(request: HTTPConnection, needed: Role) -> str:
     """Who calls; whoever may not do this is refused."""
     somebody = find_person(request)
     if somebody is None:
