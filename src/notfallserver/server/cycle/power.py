@@ -25,7 +25,9 @@ from notfallserver.wire.errors import NotfallError
 
 AT_WORK = frozenset({State.EMERGENCY, State.RECOVERING})
 _STAYS_OFF = "stays_off"
-"""In the primary's notes: its stand-in was seen off on purpose."""
+_HELD_BACK = "held_back"
+"""In the primary's notes: its stand-in was seen off on purpose; why the guard did not let it start
+again. Both go when it is seen on."""
 
 
 class Order(StrEnum):
@@ -33,6 +35,12 @@ class Order(StrEnum):
     RESTART = "restart"
     SWITCH_OFF = "switch-off"
     START = "start"
+
+
+def is_off(row: Primary) -> bool:
+    """Whether the stand-in that should work is known to be off; up to date within seconds."""
+    told = row.notes.get(_STAYS_OFF) or row.notes.get(_HELD_BACK)
+    return State(row.state) in AT_WORK and bool(told)
 
 
 @dataclass(frozen=True)
@@ -110,23 +118,26 @@ class Power:
         verdict = examine_primary(means.settings, means.pool, means.catalogue.primaries, row)
         if verdict.allowed:
             self._start_again(row.uuid)
-        if row.notes.get("held_back") != (held := None if verdict.allowed else verdict.text):
-            means.catalogue.primaries.note(row.uuid, held_back=held)
-            if held:
-                means.catalogue.journal.write(
-                    row.uuid, "stand-in-held-back", "server", held, verdict.to_json()
-                )
+        elif row.notes.get(_HELD_BACK) != verdict.text:
+            means.catalogue.primaries.note(row.uuid, **{_HELD_BACK: verdict.text})
+            means.catalogue.journal.write(
+                row.uuid, "stand-in-held-back", "server", verdict.text, verdict.to_json()
+            )
 
     def _fell_over(self, row: Primary) -> bool:
         """Whether it is off against everybody's will; an off that is meant is noted."""
         name = machine_name(row.uuid)
-        fallen = self.means.hypervisor.fell_over(name)
-        known = bool(row.notes.get(_STAYS_OFF))
-        if known and fallen:
+        if self.means.hypervisor.state(name) in LIVE:
+            if is_off(row):
+                self.means.catalogue.primaries.note(
+                    row.uuid, **{_STAYS_OFF: None, _HELD_BACK: None}
+                )
             return False
-        meant = not fallen and self.means.hypervisor.state(name) is MachineState.OFF
-        if meant is not known:
-            self.means.catalogue.primaries.note(row.uuid, **{_STAYS_OFF: meant or None})
+        if row.notes.get(_STAYS_OFF):
+            return False
+        fallen = self.means.hypervisor.fell_over(name)
+        if not fallen:
+            self.means.catalogue.primaries.note(row.uuid, **{_STAYS_OFF: True})
         return fallen
 
     def _start_again(self, primary: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Query, Request, WebSocket
+from fastapi import APIRouter, Form, Query, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
@@ -43,9 +43,12 @@ def console_page(request: Request, name: Name, who: Operator) -> Response:
 def present(
     request: Request, name: Name, who: Operator, part: Annotated[str, Query(max_length=20)] = ""
 ) -> Response:
-    """The power buttons; the whole page anew where a stand-in has come or gone."""
+    """The power buttons; nothing where ``part``, which is shown, is the same, and the whole page
+    anew where a stand-in has come or gone."""
     values = _present(request, name)
-    if part and "none" in (part, values["part"]) and part != values["part"]:
+    if part and part == values["part"]:
+        return Response(status_code=204)
+    if part and "none" in (part, values["part"]):
         return Response(status_code=204, headers={"HX-Refresh": "true"})
     return show(request, "parts/console.html", values)
 
@@ -61,7 +64,11 @@ def power(
 ) -> Response:
     """Tells in a few words what happens now; ``reason`` overrules the guard."""
     wish = PowerRequest(order=order, confirmed=confirmed, overrule_reason=reason)
-    values: dict[str, object] = {**overview_of(request, name).values(), "told": DONE[order]}
+    values: dict[str, object] = {
+        **overview_of(request, name).values(),
+        "told": DONE[order],
+        "error": None,
+    }
     status = 200
     try:
         switch_power(request, name, wish, who)
@@ -106,8 +113,8 @@ async def stream(line: WebSocket, name: Name) -> None:
     if end is not End.GONE:
         try:
             await asyncio.wait_for(line.close(end), _GOODBYE_S)
-        except (TimeoutError, RuntimeError):
-            pass  # it is cut now
+        except (TimeoutError, RuntimeError, WebSocketDisconnect):
+            pass  # it is cut, or was just now
 
 
 def _admit(line: WebSocket, name: str) -> tuple[str, Primary]:

@@ -27,6 +27,7 @@ function connect() {
   let end = 0;
   socket.addEventListener("close", (event) => { end = event.code; });
   rfb = new RFB(screen, socket);
+  rfb.background = "#000";
   rfb.scaleViewport = fit.getAttribute("aria-pressed") === "true";
   rfb.addEventListener("connect", () => {
     tell("connected");
