@@ -94,7 +94,8 @@ async def _from_browser(line: WebSocket, guest: socket) -> End:
         if (data := message.get("bytes")) is None:
             return End.TROUBLE  # text is not of this protocol
         try:
-            await asyncio.wait_for(loop.sock_sendall(guest, data), STUCK_S)
+            async with asyncio.timeout(STUCK_S):  # wait_for loses a cancellation now and then
+                await loop.sock_sendall(guest, data)
         except TimeoutError:
             return End.TROUBLE
         except OSError:
@@ -111,7 +112,8 @@ async def _to_browser(line: WebSocket, guest: socket) -> End:
         if not data:
             return End.OFF
         try:
-            await asyncio.wait_for(line.send_bytes(data), STUCK_S)
+            async with asyncio.timeout(STUCK_S):
+                await line.send_bytes(data)
         except (TimeoutError, WebSocketDisconnect):
             return End.GONE
 

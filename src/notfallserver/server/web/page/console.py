@@ -112,7 +112,8 @@ async def stream(line: WebSocket, name: Name) -> None:
     end = await _serve(line, who, primary)
     if end is not End.GONE:
         try:
-            await asyncio.wait_for(line.close(end), _GOODBYE_S)
+            async with asyncio.timeout(_GOODBYE_S):
+                await line.close(end)
         except (TimeoutError, RuntimeError, WebSocketDisconnect):
             pass  # it is cut, or was just now
 
