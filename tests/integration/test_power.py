@@ -78,6 +78,7 @@ def test_what_was_shut_down_stays_off_and_what_fell_over_comes_back(scene: Scene
     until(lambda: scene.guest.told() == "BB", 60)
     assert scene.power("shut-down") in ("running", "off", "ending")
     until(lambda: scene.state() is MachineState.OFF)
+    assert scene.guest.hypervisor.ended_in_order(scene.guest.name)
     time.sleep(5)
     scene.lab.power_cycle()  # after which libvirt doesn't know any more why it is off
     assert scene.guest.hypervisor.fell_over(scene.guest.name)
