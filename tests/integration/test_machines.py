@@ -217,6 +217,31 @@ def test_after_a_power_cut_of_the_host_machines_are_off_and_known_as_fallen(
     hypervisor.undefine("fallen")
 
 
+def test_the_console_is_a_stream_that_ends_with_the_machine(
+    hypervisor: LibvirtHypervisor, pool: Path
+) -> None:
+    disk = counting_disk(pool / "console.raw")
+    hypervisor.define(machine("console", VmDisk(disk, boot=1), vnc=True))
+    try:
+        with pytest.raises(NotfallError) as caught:
+            hypervisor.console("console")
+        assert caught.value.code == "machine-off"
+        hypervisor.start("console")
+        assert not hypervisor.ended_in_order("console")
+        with hypervisor.console("console") as first, hypervisor.console("console") as second:
+            for stream in (first, second):
+                stream.settimeout(10)
+                assert stream.recv(12) == b"RFB 003.008\n"
+            hypervisor.kill("console")
+            assert first.recv(1) == second.recv(1) == b""
+        assert not hypervisor.ended_in_order("console")  # its power was cut
+    finally:
+        hypervisor.undefine("console")
+    with pytest.raises(NotfallError) as caught:
+        hypervisor.console("console")
+    assert caught.value.code == "no-such-machine"
+
+
 def test_failures_say_what_to_do(hypervisor: LibvirtHypervisor, pool: Path, capfd: object) -> None:
     def code(act: Callable[[], object]) -> str:
         with pytest.raises(NotfallError) as caught:

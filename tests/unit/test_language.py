@@ -9,7 +9,7 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
 
 from notfallserver.server.web import language
-from notfallserver.server.web.words import findings, history, problems, roles, situation
+from notfallserver.server.web.words import findings, history, power, problems, roles, situation
 
 
 def test_every_text_of_the_pages_has_its_german() -> None:
@@ -21,7 +21,8 @@ def test_every_text_of_the_pages_has_its_german() -> None:
     }
     for told in (language.STATES, language.KINDS, language.PHASES, history.EVENTS):
         found |= set(told.values())
-    found |= {*situation.TEXTS, *findings.TEXTS, *problems.TEXTS, *roles.TEXTS}
+    for module in (situation, findings, problems, roles, power):
+        found |= set(module.TEXTS)
     rows = []
     for path in (language.HERE / "strings" / "de").glob("*.po"):
         with path.open("rb") as file:

@@ -29,6 +29,7 @@ def primary(**given: Any) -> PrimaryAnswer:
         "addresses": [],
         "newest_version": "v",
         "newest_version_at": NOW - timedelta(minutes=12),
+        "standin_off": False,
         "damaged_versions": 0,
         "deep": DeepAnswer(days=0, at=None, found_in="", found_at=None, unexplained=0, words=""),
         "recovery": None,
@@ -118,3 +119,13 @@ def test_what_failed_and_was_not_made_good_is_never_green() -> None:
     assert situation(primary(state="outage"), NOW, "activate").light is Light.BAD
     assert told.CAN_REPLACE in texts(situation(primary(state="outage"), NOW))
     assert told.CAN_REPLACE not in texts(situation(primary(state="outage"), NOW, "prepare"))
+
+
+@pytest.mark.parametrize("state", [State.EMERGENCY, State.RECOVERING])
+def test_a_stand_in_that_is_off_is_an_alarm(state: State) -> None:
+    closeness = RecoveryAnswer(
+        target="t", ready=True, rounds=1, last_delta=0, rate=0, predicted_downtime_s=1
+    )
+    off = situation(primary(state=state, standin_off=True, recovery=closeness), NOW)
+    assert (off.light, off.title) == (Light.BAD, told.STANDIN_OFF)
+    assert told.NOBODY_WORKS in texts(off) and told.WORK_GOES_ON not in texts(off)

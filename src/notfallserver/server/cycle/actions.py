@@ -13,13 +13,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from socket import socket
 from typing import Protocol
 
 from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.cycle.normal.limits import Limits, Wish
 from notfallserver.server.cycle.outage.guard import Verdict
+from notfallserver.server.cycle.power import Order
 from notfallserver.server.pool.version import Application
 from notfallserver.server.records.jobs import Job
+from notfallserver.server.vm.hypervisor import MachineState
 from notfallserver.wire.errors import NotfallError
 
 
@@ -134,6 +137,18 @@ class Conductor(Protocol):
 
     def screen(self, primary: str) -> bytes:
         """What the stand-in's screen shows, as PNG."""
+
+    def machine(self, primary: str) -> MachineState:
+        """Whether the stand-in is on."""
+
+    def console(self, primary: str) -> socket:
+        """Screen, keyboard and mouse of a stand-in that is on: a stream of VNC's protocol."""
+
+    def power(
+        self, primary: str, order: Order, who: str, overrule_reason: str = ""
+    ) -> MachineState:
+        """Switch a stand-in that is at work; before it is switched on the guard is asked, which
+        ``overrule_reason`` overrules. Returns how it is just afterwards."""
 
     def activate(self, primary: str, who: str, overrule_reason: str = "") -> Job:
         """Start the stand-in; ``overrule_reason`` overrules the guard."""

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from socket import socket
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -20,11 +21,13 @@ from notfallserver.server.cycle.care import Care
 from notfallserver.server.cycle.duties import Duties
 from notfallserver.server.cycle.emergency.captures import Captures
 from notfallserver.server.cycle.files import FileAccess
+from notfallserver.server.cycle.hands import Hands
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.cycle.normal.limits import LIMITS, Limits, Wish, changed, read_limits
 from notfallserver.server.cycle.outage.guard import Verdict, overrule
 from notfallserver.server.cycle.outage.watch import examine_primary
+from notfallserver.server.cycle.power import Order, Power
 from notfallserver.server.cycle.recovery.plan import DiskPlan, plan_recovery
 from notfallserver.server.cycle.refusals import (
     refuse_beside_standin,
@@ -57,7 +60,9 @@ class Conductor:
     def __init__(self, means: Means, runner: JobRunner) -> None:
         self._means = means
         self._runner = runner
-        self._captures = Captures(means.hypervisor)
+        self._hands = Hands()
+        self._captures = Captures(means.hypervisor, self._hands)
+        self._power = Power(means, self._hands, self._decide)
         self._files = FileAccess(means)
         self._asking = threading.Lock()
         care = Care(means)
@@ -67,7 +72,7 @@ class Conductor:
         self.seeds = Seeds(means, runner, work)
         self.seeds.register()
         WayBack(means, runner, work, self._move).register()
-        self.duties = Duties(means, runner, self._move)
+        self.duties = Duties(means, runner, self._move, self._power)
 
     # -- moving ----------------------------------------------------------------------------------
 
@@ -81,7 +86,10 @@ class Conductor:
     ) -> None:
         row = self._means.catalogue.primaries.find(primary)
         after = next_state(State(row.state), event)
-        self._means.catalogue.primaries.move(row.uuid, row.state, after, event, who, why, details)
+        with self._hands.on(row.uuid):
+            self._means.catalogue.primaries.move(
+                row.uuid, row.state, after, event, who, why, details
+            )
 
     def _row(self, primary: str) -> Primary:
         return self._means.catalogue.primaries.find(primary)
@@ -175,6 +183,20 @@ class Conductor:
             picture = Path(directory, "screen.png")
             self._means.hypervisor.screenshot(name, picture)
             return picture.read_bytes()
+
+    def machine(self, primary: str) -> MachineState:
+        return self._means.hypervisor.state(machine_name(self._row(primary).uuid))
+
+    def console(self, primary: str) -> socket:
+        row = self._row(primary)
+        if State(row.state) not in WITH_STANDIN:
+            raise NotfallError("no-stand-in", f"{row.name} has no stand-in.", status=409)
+        return self._means.hypervisor.console(machine_name(row.uuid))
+
+    def power(
+        self, primary: str, order: Order, who: str, overrule_reason: str = ""
+    ) -> MachineState:
+        return self._power.give(self._row(primary), order, who, overrule_reason)
 
     def _decide(self, row: Primary, who: str, reason: str = "") -> Verdict:
         """Ask the guard; raise its refusal, or journal that a person overruled it."""
@@ -290,7 +312,8 @@ class Conductor:
                 f"In state '{row.state}' there is nothing to take back.",
                 status=409,
             )
-        return self._runner.submit("undo", row.uuid, {"undoes": state}, who, join=True)
+        with self._hands.on(row.uuid):  # so that nobody switches a stand-in on beside it
+            return self._runner.submit("undo", row.uuid, {"undoes": state}, who, join=True)
 
     # -- others ----------------------------------------------------------------------------------
 

@@ -12,9 +12,9 @@ from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.moves import Move
 from notfallserver.server.cycle.normal.deep import deep_due
 from notfallserver.server.cycle.outage.watch import examine_primary
+from notfallserver.server.cycle.power import Power
 from notfallserver.server.cycle.runner import JobRunner
 from notfallserver.server.cycle.seeds import awaits_seed
-from notfallserver.server.cycle.standin import machine_name
 from notfallserver.server.cycle.state import Event, State
 from notfallserver.server.cycle.way_back import made_by_recovery
 from notfallserver.server.pool.layout import stamp_time
@@ -36,10 +36,11 @@ SCRUB_AGAIN_AFTER = timedelta(hours=12)
 class Duties:
     """A thread that looks at every primary every few seconds."""
 
-    def __init__(self, means: Means, runner: JobRunner, move: Move) -> None:
+    def __init__(self, means: Means, runner: JobRunner, move: Move, power: Power) -> None:
         self._means = means
         self._runner = runner
         self._move = move
+        self._power = power
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="duties", daemon=True)
         self._began = self._look_at_scrubs = _now()
@@ -61,7 +62,7 @@ class Duties:
             for row in rows:
                 try:
                     self._watch(row)
-                    self._keep_standin(row)
+                    self._power.keep(row)
                     self._settle(row)
                     self._schedule(row)
                 except NotfallError as error:
@@ -89,31 +90,6 @@ class Duties:
         limit = timedelta(seconds=self._means.settings.heartbeat_timeout_s)
         last = max(row.last_seen, self._began) if row.last_seen else self._began
         return now - last < limit
-
-    # -- stand-ins -------------------------------------------------------------------------------
-
-    def _keep_standin(self, row: Primary) -> None:
-        """After a power cut of this host its stand-ins come back, if the guard allows it.
-
-        Not by libvirt's autostart: the pool may not be mounted when libvirt starts, and after a
-        power cut of the whole building the original may be alive again as well.
-        """
-        hypervisor, name = self._means.hypervisor, machine_name(row.uuid)
-        if row.state not in (State.EMERGENCY, State.RECOVERING) or not hypervisor.fell_over(name):
-            return
-        means = self._means
-        verdict = examine_primary(means.settings, means.pool, means.catalogue.primaries, row)
-        if verdict.allowed:
-            hypervisor.start(name)
-            means.catalogue.journal.write(
-                row.uuid, "stand-in-restarted", "server", "it had gone off by itself"
-            )
-        if row.notes.get("held_back") != (held := None if verdict.allowed else verdict.text):
-            means.catalogue.primaries.note(row.uuid, held_back=held)
-            if held:
-                means.catalogue.journal.write(
-                    row.uuid, "stand-in-held-back", "server", held, verdict.to_json()
-                )
 
     def _settle(self, row: Primary) -> None:
         """A recovered primary that took longer than its switch-back waited."""

@@ -2,7 +2,8 @@
 
 Every function may be repeated without harm: starting what runs, stopping what is off and removing
 what is absent succeed. Failures are :class:`NotfallError`; ``hypervisor-unreachable`` (retry
-helps), ``no-such-machine``, ``machine-define``, ``machine-start`` and ``hypervisor`` are the codes.
+helps), ``no-such-machine``, ``machine-off``, ``machine-define``, ``machine-start`` and
+``hypervisor`` are the codes.
 Calls block and may be made from any thread.
 """
 
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from socket import socket
 from typing import Protocol
 
 from notfallserver.server.vm.spec import Accelerator, VmSpec
@@ -61,11 +63,17 @@ class Hypervisor(Protocol):
     def fell_over(self, name: str) -> bool:
         """Off, and neither its guest nor anybody here switched it off: the host lost power, say."""
 
+    def ended_in_order(self, name: str) -> bool:
+        """Off, and known to be so because its guest shut down: its filesystems are whole."""
+
     def wait_off(self, name: str, timeout: float) -> bool:
         """Wait until no QEMU process holds the disks; False when ``timeout`` s were not enough."""
 
     def shutdown(self, name: str) -> None:
         """Ask the guest to shut down (ACPI power button); returns at once."""
+
+    def restart(self, name: str) -> None:
+        """Ask the guest to shut down, and start it anew when it did; returns at once."""
 
     def kill(self, name: str) -> None:
         """Cut the power; what the guest had flushed is on the disks when this returns."""
@@ -83,6 +91,11 @@ class Hypervisor(Protocol):
 
     def screenshot(self, name: str, path: Path) -> None:
         """Write what the screen shows as PNG; needs ``vnc`` in the spec."""
+
+    def console(self, name: str) -> socket:
+        """Screen, keyboard and mouse of a machine that runs: a stream of VNC's protocol (RFB), no
+        password. Needs ``vnc`` in the spec; ends when the machine goes off. ``machine-off``
+        where it is off already."""
 
     def info(self) -> HypervisorInfo: ...
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from socket import socket
 from typing import Any, TypeVar
 from xml.etree import ElementTree as ET
 
@@ -44,6 +45,7 @@ _MEANT = {
     libvirt.VIR_DOMAIN_SHUTOFF_SAVED,
 }
 """Why a machine is off when somebody wanted it; libvirt does not know any more after a restart."""
+_NO_PASSWORD = libvirt.VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH
 _POLL_S = 0.1
 
 
@@ -100,6 +102,10 @@ class LibvirtHypervisor:
         state, reason = self._call(lambda it: it.lookupByName(name).state(), name)
         return state == libvirt.VIR_DOMAIN_SHUTOFF and reason not in _MEANT
 
+    def ended_in_order(self, name: str) -> bool:
+        ended = [libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN]
+        return bool(self._call(lambda it: it.lookupByName(name).state(), name) == ended)
+
     def wait_off(self, name: str, timeout: float) -> bool:
         until = time.monotonic() + timeout
         while self.state(name) in LIVE:
@@ -111,6 +117,11 @@ class LibvirtHypervisor:
     def shutdown(self, name: str) -> None:
         self._when_live(
             name, lambda domain: domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+        )
+
+    def restart(self, name: str) -> None:
+        self._when_live(
+            name, lambda domain: domain.reboot(libvirt.VIR_DOMAIN_REBOOT_ACPI_POWER_BTN)
         )
 
     def kill(self, name: str) -> None:
@@ -159,6 +170,23 @@ class LibvirtHypervisor:
                 status=500,
             )
         path.write_bytes(picture)
+
+    def console(self, name: str) -> socket:
+        def act(connection: Any) -> socket | None:
+            domain = connection.lookupByName(name)
+            try:
+                return socket(fileno=domain.openGraphicsFD(0, _NO_PASSWORD))
+            except libvirt.libvirtError:
+                if domain.isActive():
+                    raise
+                return None
+
+        opened = self._call(act, name)
+        if opened is None:
+            raise NotfallError(
+                "machine-off", f"The virtual machine '{name}' is off.", retry=True, status=409
+            )
+        return opened
 
     # -- the host --------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from notfallserver.server.cycle.actions import RecoveryPlan, VersionInfo
 from notfallserver.server.cycle.normal.deep import days_of, read_deep
 from notfallserver.server.cycle.normal.forecast import Forecast
+from notfallserver.server.cycle.power import is_off
 from notfallserver.server.pool.layout import stamp_time
 from notfallserver.server.records.jobs import Job
 from notfallserver.server.records.journal import Entry
@@ -119,7 +120,8 @@ class DeepAnswer(BaseModel):
 
 
 class PrimaryAnswer(BaseModel):
-    """A primary; times in UTC."""
+    """A primary; times in UTC. ``standin_off``: its stand-in should work, but was switched off, or
+    was not switched on again after a power cut."""
 
     uuid: str
     name: str
@@ -135,6 +137,7 @@ class PrimaryAnswer(BaseModel):
     addresses: list[str]
     newest_version: str
     newest_version_at: datetime | None
+    standin_off: bool
     damaged_versions: int
     deep: DeepAnswer
     recovery: RecoveryAnswer | None
@@ -164,6 +167,7 @@ class PrimaryAnswer(BaseModel):
             addresses=machine.addresses() if machine else [],
             newest_version=primary.newest_version,
             newest_version_at=version_time(primary.newest_version),
+            standin_off=is_off(primary),
             damaged_versions=primary.notes.get("damaged", 0),
             deep=DeepAnswer.of(primary.notes),
             recovery=(

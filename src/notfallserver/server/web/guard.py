@@ -2,7 +2,8 @@
 
 Plain ASGI, because the blocks of a replication pass here too. A browser's request that changes
 something is accepted only from our own page: the session cookie is SameSite=Strict, and beyond that
-``Origin`` and ``Sec-Fetch-Site`` must be ours. The command line and agents send neither.
+``Origin`` and ``Sec-Fetch-Site`` must be ours. The command line and agents send neither. The one
+WebSocket is for our own page only: whoever opens it must tell our ``Origin``, as a browser does.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from notfallserver.wire.frames import FRAME_LIMIT
 
 JSON_LIMIT = 1 << 20
 FRAME_PATHS = ("/agent/v1/runs", "/target/v1/")
+SOCKET_END = "/console/stream"
 SAFE = ("GET", "HEAD", "OPTIONS")
 
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
 HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
+    "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",
@@ -41,10 +44,15 @@ class Guard:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         headers = Headers(scope=scope)
+        if scope["type"] == "websocket":
+            unwanted = _socket_refusal(scope["path"], headers)
+            if unwanted:
+                refuse = JSONResponse(unwanted.to_json(), unwanted.status, headers=HEADERS)
+                await refuse(scope, receive, send)
+            else:
+                await self._app(scope, receive, send)
+            return
         limit = FRAME_LIMIT if scope["path"].startswith(FRAME_PATHS) else JSON_LIMIT
         refusal = _refusal(scope["method"], headers, limit)
         if refusal:
@@ -81,14 +89,23 @@ def _refusal(method: str, headers: Headers, limit: int) -> NotfallError | None:
     origin = headers.get("origin")
     site = headers.get("sec-fetch-site", "none")
     foreign = origin is not None and urlsplit(origin).netloc != headers.get("host")
-    if foreign or site not in ("same-origin", "none"):
-        return NotfallError(
-            "foreign-origin",
-            "The request comes from another web site.",
-            "Use the emergency server's own page.",
-            status=403,
-        )
-    return None
+    return _foreign() if foreign or site not in ("same-origin", "none") else None
+
+
+def _socket_refusal(path: str, headers: Headers) -> NotfallError | None:
+    if not path.endswith(SOCKET_END):
+        return NotfallError("not-found", "There is no WebSocket here.", status=404)
+    ours = f"https://{headers.get('host', '')}"
+    return None if headers.get("origin") == ours else _foreign()
+
+
+def _foreign() -> NotfallError:
+    return NotfallError(
+        "foreign-origin",
+        "The request comes from another web site.",
+        "Use the emergency server's own page.",
+        status=403,
+    )
 
 
 def _too_long(limit: int) -> NotfallError:

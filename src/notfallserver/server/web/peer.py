@@ -15,6 +15,7 @@ from typing import cast
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from fastapi import Request
+from starlette.requests import HTTPConnection
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from notfallserver.server.house import House
@@ -99,7 +100,7 @@ def read_peer(der: bytes) -> Peer | None:
     return Peer(str(names[0].value), f"{certificate.serial_number:x}")
 
 
-def house_of(request: Request) -> House:
+def house_of(request: HTTPConnection) -> House:
     return cast(House, request.app.state.house)
 
 

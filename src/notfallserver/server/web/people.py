@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
+from starlette.requests import HTTPConnection
 
 from notfallserver.server.records.people import Role, Somebody
 from notfallserver.server.web.brake import Visitor
@@ -19,13 +20,13 @@ COOKIE = "__Host-notfall"
 MARK_COOKIE = "__Host-notfall-known"
 
 
-def token_of(request: Request) -> str:
+def token_of(request: HTTPConnection) -> str:
     """The session's token, or the command line's; "" for none."""
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     return token if kind.lower() == "bearer" else request.cookies.get(COOKIE, "")
 
 
-def find_person(request: Request) -> Somebody | None:
+def find_person(request: HTTPConnection) -> Somebody | None:
     """The person, or None. What one may do is for :func:`require_role` to say."""
     token = token_of(request)
     return house_of(request).catalogue.sessions.who(token) if token else None
@@ -41,7 +42,7 @@ def entrance_of(request: Request) -> Entrance:
     return cast(Entrance, request.app.state.entrance)
 
 
-def require_role(request: Request, needed: Role, bare: bool = False) -> str:
+def require_role(request: HTTPConnection, needed: Role, bare: bool = False) -> str:
     """Who calls; whoever may not do this is refused.
 
     ``bare``: also those who still must set up their second factor.

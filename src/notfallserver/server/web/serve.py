@@ -18,6 +18,7 @@ from notfallserver.server.house import House
 from notfallserver.server.web.lane import Lane, Lanes, Take
 from notfallserver.server.web.peer import Peer, PeerProtocol, require_trust
 from notfallserver.server.web.reception import Reception
+from notfallserver.server.web.socket_protocol import MESSAGE_LIMIT, PING_S, SocketProtocol
 from notfallserver.wire.errors import NotfallError
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,11 @@ def serve(
         app,
         http=PeerProtocol,
         loop="uvloop",
-        ws="none",
+        ws=SocketProtocol,
+        ws_max_size=MESSAGE_LIMIT,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=PING_S,
+        ws_per_message_deflate=False,
         lifespan="off",
         access_log=False,
         log_config=None,

@@ -2,8 +2,20 @@
 
 from fastapi import APIRouter
 
-from notfallserver.server.web.api import account, actions, jobs, people, primaries, seeds, system
+from notfallserver.server.web.api import (
+    account,
+    actions,
+    jobs,
+    people,
+    power,
+    primaries,
+    seeds,
+    system,
+)
 
 router = APIRouter(prefix="/api/v1")
-for part in (primaries, actions, seeds, jobs, people, account, system):
+for part in (
+    *(primaries, actions, power, seeds, jobs),
+    *(people, account, system),
+):
     router.include_router(part.router)

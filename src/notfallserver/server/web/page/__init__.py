@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from notfallserver.server.web.page import (
     account,
     adding,
+    console,
     emergency,
     home,
     login,
@@ -19,7 +20,7 @@ from notfallserver.server.web.page import (
 
 router = APIRouter(include_in_schema=False)
 for _module in (
-    *(login, home, adding, primary, emergency, recovery, records, server),
+    *(login, home, adding, primary, emergency, console, recovery, records, server),
     *(people, account),
 ):
     router.include_router(_module.router)

@@ -77,9 +77,10 @@ def screen(request: Request, name: Name, who: Person) -> Response:
 
 def _present(request: Request, name: str) -> dict[str, object]:
     shown = overview_of(request, name)
+    part = _PARTS.get(State(shown.primary.state), "ask")
     return {
         **shown.values(),
-        "part": _PARTS.get(State(shown.primary.state), "ask"),
+        "part": "off" if part == "working" and shown.primary.standin_off else part,
         "job": shown.job("activate"),
         "picture": int(time.time()),  # another address each time: the browser loads it anew
     }
@@ -92,4 +93,4 @@ _PARTS = {
     State.RECOVERING: "working",
     State.SWITCHING_BACK: "working",
 }
-_STILL = frozenset({"none", "ask", "working"})
+_STILL = frozenset({"none", "ask", "working", "off"})

@@ -127,6 +127,11 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "The stand-in went off while it started.",
         "Try once more. If it happens again, call whoever looks after the server.",
     ),
+    "stand-in-not-on": ("The stand-in is off already.", "Switch it on when it shall work again."),
+    "machine-start": (
+        "The stand-in could not be switched on.",
+        "Try once more. If it happens again, call whoever looks after the emergency server.",
+    ),
     "stand-in-works": (
         "The stand-in is at work, so the original is not copied.",
         "Bring the server back first.",

@@ -82,6 +82,7 @@ OVERDUE = "The last copy is too old"
 SILENT = "Does not answer"
 STARTING = "The stand-in is starting"
 WORKING = "The stand-in is working"
+STANDIN_OFF = "The stand-in is off"
 COMING_BACK = "Being brought back"
 SWITCHING = "Switching back"
 
@@ -97,6 +98,7 @@ NO_SIGN = "It was never heard of."
 CAN_REPLACE = "Its copy can take its place within minutes."
 NO_COPY = "There is no copy that could take its place."
 WORK_GOES_ON = "You can work as usual; the original must stay switched off."
+NOBODY_WORKS = "Nobody can work with it until somebody switches it on."
 BEHIND = "The new machine is catching up while the stand-in works."
 CAN_SWITCH = "The new machine is ready: you can switch back now."
 SHORT_PAUSE = "The server pauses for about %(time)s."
@@ -114,17 +116,10 @@ FAILED = {
 TEXTS = (
     *(SOMETHING_FAILED, *FAILED.values()),
     *(NOT_YET, PROTECTED, PROTECTED_BUT, OVERDUE, SILENT, STARTING, WORKING, COMING_BACK),
-    *(
-        SWITCHING,
-        WAITS_FOR_AGENT,
-        FIRST_COPY_NEXT,
-        ORDER_FIRST_COPY,
-        FIRST_COPY_RUNS,
-        LAST_COPY,
-        SHOULD_BE,
-    ),
+    *(SWITCHING, WAITS_FOR_AGENT, FIRST_COPY_NEXT, ORDER_FIRST_COPY, FIRST_COPY_RUNS),
     *(LAST_COPY, SHOULD_BE, REHEARSED, LAST_SIGN, NO_SIGN, CAN_REPLACE, NO_COPY, WORK_GOES_ON),
     *(BEHIND, CAN_SWITCH, SHORT_PAUSE, BE_PATIENT, DAMAGED, CHANGED_UNSEEN),
+    *(STANDIN_OFF, NOBODY_WORKS),
     *(one.text for one in STEPS.values()),
 )
 
@@ -200,10 +195,14 @@ def _activating(primary: PrimaryAnswer, now: datetime) -> _Told:
 
 
 def _emergency(primary: PrimaryAnswer, now: datetime) -> _Told:
+    if primary.standin_off:
+        return Light.BAD, STANDIN_OFF, [Words(NOBODY_WORKS), *_last_copy(primary)]
     return Light.WARN, WORKING, [Words(WORK_GOES_ON), *_last_copy(primary), *_trouble(primary)]
 
 
 def _recovering(primary: PrimaryAnswer, now: datetime) -> _Told:
+    if primary.standin_off:
+        return Light.BAD, STANDIN_OFF, [Words(NOBODY_WORKS), Words(BEHIND)]
     closeness = primary.recovery
     words = [Words(CAN_SWITCH if closeness and closeness.ready else BEHIND)]
     if closeness and closeness.ready and closeness.predicted_downtime_s is not None:
