@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from notfallserver.server.web.page import (
     adding,
     emergency,
+    files,
     home,
     login,
     primary,
@@ -16,5 +17,5 @@ from notfallserver.server.web.page import (
 )
 
 router = APIRouter(include_in_schema=False)
-for _module in (login, home, adding, primary, emergency, recovery, records, server):
+for _module in (login, home, adding, primary, emergency, recovery, files, records, server):
     router.include_router(_module.router)

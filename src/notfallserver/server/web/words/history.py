@@ -32,6 +32,7 @@ EVENTS = {
     "schedule-changed": "The schedule was changed",
     "limits-changed": "The limits were changed",
     "files-shown": "Files of a copy were opened",
+    "files-copied": "Files were taken out of a copy",
     "job-cancelled": "A job was cancelled",
     "older-version-used": "An older copy was used",
     "damaged-version-used": "A damaged copy was used",
