@@ -13,17 +13,17 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import libvirt
 from hand_agent import HandAgent
 from server_process import ServerProcess
 
 from notfall_lab.cache import base_directory
 from notfall_lab.hypervisor import Lab
 from notfallserver.server.rescue_medium import build_medium
-from notfallserver.server.vm.libvirt import LibvirtHypervisor
 
 MIB = 1 << 20
 SIZE = 64 * MIB
-OPEN_S = 240.0
+OPEN_S = 330.0
 """An emulated appliance on a busy machine."""
 LETTER = os.urandom(3 * MIB + 1)
 HUGE = 4 << 30
@@ -35,9 +35,13 @@ class FilesScene:
     """``shop`` has two volumes: ``/`` with all that is odd, and ``/srv`` with a letter."""
 
     server: ServerProcess
-    hypervisor: LibvirtHypervisor
+    uri: str
     uuid: str
     stamps: list[str]
+
+    @property
+    def clones(self) -> Path:
+        return self.server.data / "pool" / self.uuid / "work"
 
     def path(self, stamp: str = "") -> str:
         return f"/api/v1/primaries/shop/versions/{stamp or self.stamps[0]}/files"
@@ -60,8 +64,9 @@ class FilesScene:
 
     def appliances(self) -> list[str]:
         """The machines that run."""
-        listed = self.hypervisor._connect().listAllDomains(0)
-        return [one.name() for one in listed if one.name().startswith("appliance-")]
+        with libvirt.open(self.uri) as connection:
+            found = [one.name() for one in connection.listAllDomains()]
+        return [one for one in found if one.startswith("appliance-")]
 
 
 def make_disk(folder: Path) -> bytes:
@@ -117,6 +122,7 @@ def files_scene() -> Iterator[FilesScene]:
         server.start()  # before the lab: so its pool is mounted there as well
         (folder / "lab").mkdir()
         stack.enter_context(Lab("files", folder / "lab", net=22))
+        stack.callback(server.stop)
         (folder / "disk").mkdir()
         agent = HandAgent(server, "shop", make_disk(folder / "disk"))
         stack.callback(agent.close)
@@ -124,4 +130,4 @@ def files_scene() -> Iterator[FilesScene]:
         agent.machine["disks"][0]["partitions"] = [partition]
         agent.poll()
         stamps = [agent.protect() for _ in range(4)][::-1]
-        yield FilesScene(server, LibvirtHypervisor(uri), agent.uuid, stamps)
+        yield FilesScene(server, uri, agent.uuid, stamps)

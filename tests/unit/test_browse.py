@@ -23,12 +23,13 @@ from pathlib import Path
 import pytest
 
 from notfallserver.server.cycle.browse.archive import LIST, fit_name, tar_pieces, zip_pieces
+from notfallserver.server.cycle.browse.names import shown
 from notfallserver.server.cycle.browse.sftp import Kind, SftpClient
 from notfallserver.server.cycle.browse.shelf import placed
 from notfallserver.server.cycle.browse.tree import Order, VolumeTree, Wanted, matcher, natural
 from notfallserver.server.vm.appliance import ShownVolume, read_volumes
 from notfallserver.server.web.sending import Pieces, asked_part
-from notfallserver.server.web.words.paths import attachment, crumbs, shown, token, untoken
+from notfallserver.server.web.words.paths import attachment, crumbs, token, untoken
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Disk, Machine, Partition
 

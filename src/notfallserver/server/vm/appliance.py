@@ -33,7 +33,7 @@ from notfallserver.wire.errors import NotfallError
 MEMORY = 1 << 30
 ANSWER_LIMIT = 2 << 20
 JOB_ALIGN = 64 << 10
-START_LIMIT_S = 180.0
+START_LIMIT_S = 300.0
 TICK_S = 0.1
 VOLUMES_LIMIT = 256
 TEXT_LIMIT = 1024

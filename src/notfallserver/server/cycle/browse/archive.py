@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 
+from notfallserver.server.cycle.browse.names import shown
 from notfallserver.server.cycle.browse.sftp import Kind
 from notfallserver.server.cycle.browse.tree import Entry, VolumeTree
 from notfallserver.wire.errors import NotfallError
@@ -40,11 +41,10 @@ class Remarks:
     lines: list[str] = field(default_factory=list)
 
     def add(self, path: bytes, why: str, detail: str = "") -> None:
-        shown = path.decode("utf-8", "backslashreplace")
-        self.lines.append(f"{shown}: {self.say(why)} {detail}".rstrip() + "\r\n")
+        self.lines.append(f"{shown(path)}: {self.say(why)} {detail}".rstrip() + "\r\n")
 
     def text(self) -> bytes:
-        return "".join(self.lines).encode("utf-8", "backslashreplace")
+        return "".join(self.lines).encode()
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def zip_pieces(
         for item in _items(tree, top, remarks):
             one = item.entry
             if one.kind is Kind.LINK:
-                remarks.add(one.path, LINK, one.target.decode("utf-8", "backslashreplace"))
+                remarks.add(one.path, LINK, shown(one.target))
                 continue
             name = names.fit(one.path)
             if name.rpartition("/")[2].encode() != one.name:

@@ -18,6 +18,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from notfallserver.server.cycle.browse.names import shown
 from notfallserver.server.cycle.browse.sftp import SftpClient
 from notfallserver.server.cycle.browse.tree import VolumeTree
 from notfallserver.server.cycle.means import Means
@@ -164,13 +165,13 @@ class Shelf:
             if again and key in one.copied:
                 return
             one.copied.add(key)
-        shown = path.decode("utf-8", "backslashreplace") or "/"
+        told = "/" + shown(path)
         self._means.catalogue.journal.write(
             primary,
             "files-copied",
             who,
-            f"{volume}: {shown}"[:1000],
-            {"version": stamp, "volume": volume, "path": shown},
+            f"{volume}: {told}"[:1000],
+            {"version": stamp, "volume": volume, "path": told},
         )
 
     def close(self, primary: str, stamp: str | None = None) -> None:

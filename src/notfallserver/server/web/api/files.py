@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from notfallserver.server.cycle.browse.archive import tar_pieces, zip_pieces
+from notfallserver.server.cycle.browse.names import shown
 from notfallserver.server.cycle.browse.sftp import Kind
 from notfallserver.server.cycle.browse.shelf import Shelf
 from notfallserver.server.cycle.browse.tree import Entry, Listing, Order, VolumeTree, Wanted
@@ -25,7 +26,7 @@ from notfallserver.server.web.api.primaries import Name
 from notfallserver.server.web.peer import house_of
 from notfallserver.server.web.people import Operator
 from notfallserver.server.web.sending import apart, asked_part, begin_transfer
-from notfallserver.server.web.words.paths import shown, token, untoken
+from notfallserver.server.web.words.paths import token, untoken
 
 router = APIRouter(tags=["files"], prefix="/primaries/{name}/versions/{stamp}/files")
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
+from notfallserver.server.cycle.browse.names import shown
 from notfallserver.server.cycle.browse.sftp import Kind
 from notfallserver.server.cycle.browse.shelf import MOST_OPEN
 from notfallserver.server.cycle.browse.tree import Order, Wanted
@@ -30,7 +31,7 @@ from notfallserver.server.web.page.show import go, show, speech_of
 from notfallserver.server.web.peer import house_of
 from notfallserver.server.web.people import Operator
 from notfallserver.server.web.sending import apart
-from notfallserver.server.web.words.paths import crumbs, shown, token
+from notfallserver.server.web.words.paths import crumbs, token
 from notfallserver.wire.errors import NotfallError
 
 router = APIRouter(prefix="/p/{name}/files/{stamp}")

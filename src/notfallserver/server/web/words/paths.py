@@ -1,18 +1,14 @@
-"""Paths and names of a copy's files, which are bytes and may be hostile, in addresses and on pages.
+"""Paths of a copy's files, which are bytes, in addresses and headers.
 
-In an address a path is written as in a URL (``/srv/a%20b``), because what isn't UTF-8 must come
-back as it was. On a page nothing is left in a name that hides or turns round what is beside it.
+They are written as in a URL (``/srv/a%20b``), because what isn't UTF-8 must come back as it was.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
-_HIDING = frozenset({"Cc", "Cs", "Zl", "Zp", "Cf"})
-_JOINERS = "\u200c\u200d"
-"""Of use in some languages, and harmless."""
+from notfallserver.server.cycle.browse.names import shown
 
 
 @dataclass(frozen=True)
@@ -31,18 +27,6 @@ def token(path: bytes) -> str:
 def untoken(text: str) -> bytes:
     """The path again."""
     return unquote_to_bytes(text).strip(b"/")
-
-
-def shown(name: bytes) -> str:
-    """A name as people may see it."""
-    text = name.decode("utf-8", "backslashreplace")
-    return "".join(_visible(one) for one in text)
-
-
-def _visible(sign: str) -> str:
-    if unicodedata.category(sign) in _HIDING and sign not in _JOINERS:
-        return sign.encode("unicode_escape").decode()
-    return sign
 
 
 def crumbs(path: bytes) -> list[Crumb]:
