@@ -60,7 +60,8 @@ class FilesScene:
 
     def volume(self, mount: str) -> str:
         """The name of the volume that the server has at ``mount``."""
-        return next(one["name"] for one in self.opened()["volumes"] if one["mount"] == mount)
+        (found,) = (one for one in self.opened()["volumes"] if one["mount"] == mount)
+        return str(found["name"])
 
     def appliances(self) -> list[str]:
         """The machines that run."""
@@ -101,7 +102,7 @@ def make_disk(folder: Path) -> bytes:
     subprocess.run(["sfdisk", "-q", disk], input=table, text=True, check=True)
     for at, (tree, label) in enumerate(((root, "root"), (data, "data"))):
         begin = MIB + at * 30 * MIB
-        line = ["mkfs.ext4", "-q", "-F", "-L", label, "-d", tree, "-E", f"offset={begin}"]
+        line = ["mkfs.ext4", "-q", "-F", "-L", label, "-d", str(tree), "-E", f"offset={begin}"]
         subprocess.run([*line, disk, f"{30 * 1024}k"], check=True)
     return disk.read_bytes()
 

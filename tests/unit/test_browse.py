@@ -59,7 +59,9 @@ def tree(ground: Path, threads: ThreadPoolExecutor) -> Iterator[VolumeTree]:
     with (
         ours,
         theirs,
-        subprocess.Popen([SFTP_SERVER, "-R"], stdin=theirs, stdout=theirs) as process,
+        subprocess.Popen(
+            [str(SFTP_SERVER), "-R"], stdin=theirs.fileno(), stdout=theirs.fileno()
+        ) as process,
     ):
         theirs.close()
         with closing(SftpClient(ours)) as client:
@@ -387,7 +389,7 @@ def test_only_so_many_transfers_at_once() -> None:
     def nothing() -> Iterator[bytes]:
         yield b"x"
 
-    taken = []
+    taken: list[Pieces] = []
     with refused("too-many-transfers"):
         while len(taken) < 100:
             taken.append(Pieces(one for one in nothing()))
