@@ -205,6 +205,9 @@ def test_only_so_many_copies_are_open_at_once(scene: FilesScene) -> None:
             seen.check()
         assert root.delete(scene.path()).status_code == 204
         assert root.get(scene.path()).json()["phase"] == "closed"
+        folder = f"/p/shop/files/{scene.stamps[0]}/folder?volume=disk0-part1-root"
+        answer = root.get(folder, headers={"Accept": "text/html"})
+        assert answer.headers["location"] == f"/p/shop/files/{scene.stamps[0]}"
         assert root.post(scene.path(scene.stamps[MOST_OPEN])).status_code == 202
     scene.server.stop()  # while they open
     assert scene.appliances() == [] and not list(scene.clones.glob("browse-*"))

@@ -13,13 +13,16 @@ from notfallserver.server.cycle.browse.names import shown
 from notfallserver.server.cycle.browse.sftp import Kind
 from notfallserver.server.cycle.browse.shelf import MOST_OPEN
 from notfallserver.server.cycle.browse.tree import Order, Wanted
+from notfallserver.server.vm.appliance import ShownVolume
 from notfallserver.server.web.answers import version_time
 from notfallserver.server.web.api.files import (
     PAGE,
     ArchiveForm,
     Asked,
     FolderAnswer,
+    PathText,
     Stamp,
+    VolumeName,
     close_files,
     files_answer,
     open_files,
@@ -67,22 +70,38 @@ def close_copy(request: Request, name: Name, stamp: Stamp, who: Operator) -> Res
 @router.get("/folder")
 async def folder(
     request: Request,
-    asked: Annotated[Asked, Depends()],
+    name: Name,
+    stamp: Stamp,
+    who: Operator,
+    volume: VolumeName,
+    path: PathText = "/",
     contains: Annotated[str, Query(max_length=255)] = "",
     below: bool = False,
     hidden: bool = False,
     order: Order = Order.NAME,
     first: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
 ) -> Response:
-    """A folder; a link to a file leads to the folder that the file is in."""
+    """A folder; where the copy was closed meanwhile, the page that opens it again."""
+    wanted = Wanted(contains, below, hidden, order, first, PAGE)
+    try:
+        asked = await run_in_threadpool(Asked, request, name, stamp, who, volume, path)
+        return await _folder(request, asked, wanted)
+    except NotfallError as error:
+        if error.code in ("files-closed", "files-lost"):
+            return go(request, f"/p/{name}/files/{stamp}")
+        raise
+
+
+async def _folder(request: Request, asked: Asked, wanted: Wanted) -> Response:
+    """A link to a file leads to the folder that the file is in."""
     tree = asked.tree
     place = await apart(tree.threads, tree.resolve, asked.path)
     if place.kind is not Kind.FOLDER:
         inside = {"volume": asked.volume, "path": token(place.path.rpartition(b"/")[0])}
         narrowed = {**inside, "contains": shown(place.name), "hidden": "true"}
         return RedirectResponse(f"{request.url.path}?{urlencode(narrowed)}", 303)
-    wanted = Wanted(contains, below, hidden, order, first, PAGE)
     found = await apart(tree.threads, tree.folder, place.path, wanted)
+    first = wanted.first
     values = {
         "asked": asked,
         "volume": _volume(asked),
@@ -103,10 +122,11 @@ async def archive(
     return await send_folder(asked, form, speech_of(request).say)
 
 
-def _volume(asked: Asked) -> object:
+def _volume(asked: Asked) -> ShownVolume:
     """The volume that is looked at."""
     found = asked.shelf.showing(asked.primary.uuid, asked.stamp)
-    return next((one for one in found.volumes if one.name == asked.volume), None) if found else None
+    named = (one for one in found.volumes if one.name == asked.volume) if found else iter(())
+    return next(named, ShownVolume(asked.volume))
 
 
 def _present(request: Request, name: str, stamp: str) -> dict[str, object]:
