@@ -100,7 +100,11 @@ def test_files_are_shown_and_the_image_is_not_changed(
     before = subprocess.run(["sha256sum", *disks], capture_output=True, check=True).stdout
     with serving_files(hypervisor, medium, disks, Accelerator.TCG) as served:
         process = present(served, shown)
-        assert {"disk0-part2-root", "disk1-part1-data"} <= set(served.volumes)
+        mounts = {one.name: one.mount for one in served.volumes}
+        assert (
+            mounts["disk0-part2-root"] == "/"
+            and mounts["disk1-part1-data"] == "/var/lib/postgresql"
+        )
         copied = shutil.copy(shown / "disk0-part2-root/etc/hostname", tmp_path / "copied")
         assert Path(copied).read_text() == UEFI.name + "\n"
         with pytest.raises(OSError):

@@ -15,15 +15,17 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Set
+from typing import Any, Dict, List, Mapping, Sequence
 
 from notfallserver.guest.adapt import adapt
 from notfallserver.guest.facts import Volume, read_hardware
-from notfallserver.guest.mounts import DATA_FILESYSTEMS, mounted
+from notfallserver.guest.mounts import DATA_FILESYSTEMS, fstab_lines, mounted
+from notfallserver.guest.names import DeviceNames
+from notfallserver.guest.paths import read_text
 from notfallserver.guest.shell import run
 from notfallserver.guest.volumes import opened_volumes
 from notfallserver.wire.errors import NotfallError
-from notfallserver.wire.facts import read_machine
+from notfallserver.wire.facts import Machine, read_machine
 
 SYS_BLOCK = Path("/sys/block")
 PORTS = Path("/sys/class/virtio-ports")
@@ -113,28 +115,55 @@ def volume_name(volume: Volume, taken: Sequence[str] = ()) -> str:
     return told if told not in taken else f"{told}-{len(taken)}"
 
 
-def do_serve(disks: Sequence[str], answer: Answer) -> None:
+def do_serve(job: Dict[str, Any], disks: Sequence[str], answer: Answer) -> None:
     """Serve the volumes until the port's other side goes; the answer is sent when all is ready."""
     with ExitStack() as stack:
         volumes = stack.enter_context(opened_volumes(disks, writable=False))
-        names: Set[str] = set()
+        shown: Dict[str, Volume] = {}
         problems = []
         for volume in volumes:
             if volume.filesystem not in DATA_FILESYSTEMS:
                 continue
-            name = volume_name(volume, sorted(names))
-            names.add(name)
+            name = volume_name(volume, sorted(shown))
             try:
                 stack.enter_context(mounted(volume, VOLUMES / name, writable=False))
+                shown[name] = volume
             except NotfallError as error:
                 problems.append({"code": error.code, "text": f"{name}: {error.cause}"})
         port = os.open(port_device(FILES_PORT), os.O_RDWR | os.O_CLOEXEC)
-        answer.give({"ok": True, "volumes": sorted(names), "warnings": problems})
+        mounts = mount_points(shown, volumes, job.get("machine"))
+        told = [describe(shown[name], name, mounts.get(name, "")) for name in sorted(shown)]
+        answer.give({"ok": True, "volumes": told, "warnings": problems})
         await_other_side(port)
         subprocess.run(
             [SFTP_SERVER, "-R", "-d", str(VOLUMES)], stdin=port, stdout=port, check=False
         )
         os.close(port)
+
+
+def describe(volume: Volume, name: str, mount: str) -> Dict[str, Any]:
+    told = {key: getattr(volume, key) for key in ("disk", "partition", "filesystem", "size")}
+    return {**told, "name": name, "label": volume.label, "mount": mount}
+
+
+def mount_points(
+    shown: Mapping[str, Volume], volumes: Sequence[Volume], machine: Any
+) -> Dict[str, str]:
+    """Where the first system found mounts what is shown, by name."""
+    for name in shown:
+        base = VOLUMES / name
+        lines = fstab_lines(read_text(base, "/etc/fstab"))
+        if not lines or not (base / "usr").is_dir():
+            continue
+        names = DeviceNames(volumes, read_machine(machine) if machine else Machine(""))
+        found = {name: "/"}
+        for spec, point, _ in lines:
+            volume = names.find(spec)
+            for other, one in shown.items():
+                if one is volume and point.startswith("/"):
+                    found.setdefault(other, point)
+        return found
+    return {}
 
 
 def await_other_side(port: int) -> None:
@@ -176,7 +205,7 @@ def main() -> None:
         elif job.get("task") == "check":
             answer.give({"ok": True, **do_check(disks)})
         elif job.get("task") == "serve":
-            do_serve(disks, answer)
+            do_serve(job, disks, answer)
         else:
             raise NotfallError("bad-job", f"The task '{job.get('task')}' is not known.", "")
     except Exception as error:  # the answer is the only way anybody hears of it

@@ -16,6 +16,7 @@ from pathlib import Path
 from socket import socket
 from typing import Protocol
 
+from notfallserver.server.cycle.browse.shelf import Shelf
 from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.cycle.normal.limits import Limits, Wish
 from notfallserver.server.cycle.outage.guard import Verdict
@@ -108,6 +109,10 @@ class RecoveryPlan:
 
 class Conductor(Protocol):
     """Moves primaries between states; the implementation is ``cycle.conductor``."""
+
+    @property
+    def shelf(self) -> Shelf:
+        """Versions that are open for looking at their files."""
 
     def versions(self, primary: str) -> Sequence[VersionInfo]:
         """Newest first."""

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from notfallserver.server.cycle import actions
+from notfallserver.server.cycle.browse.shelf import Shelf
 from notfallserver.server.cycle.care import Care
 from notfallserver.server.cycle.duties import Duties
 from notfallserver.server.cycle.emergency.captures import Captures
@@ -64,6 +65,7 @@ class Conductor:
         self._captures = Captures(means.hypervisor, self._hands)
         self._power = Power(means, self._hands, self._decide)
         self._files = FileAccess(means)
+        self.shelf = Shelf(means)
         self._asking = threading.Lock()
         care = Care(means)
         Scrub(means, runner, care).register()
@@ -329,6 +331,7 @@ class Conductor:
                 "End those first.",
                 status=409,
             )
+        self.shelf.close(row.uuid)
         self._means.catalogue.primaries.remove(row.uuid, who)
         self._means.pool.remove_primary(row.uuid)
 
@@ -357,6 +360,7 @@ class Conductor:
     def close(self) -> None:
         """At the server's own end: nothing shown stays behind."""
         self._files.close()
+        self.shelf.close_all()
 
     def build_rescue(self, who: str) -> Job:
         return self._runner.submit("rescue_build", None, {}, who, join=True)

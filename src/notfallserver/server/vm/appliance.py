@@ -8,6 +8,7 @@ named after the directory of its disks; one that a crashed server left there is 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 import time
@@ -32,8 +33,11 @@ from notfallserver.wire.errors import NotfallError
 MEMORY = 1 << 30
 ANSWER_LIMIT = 2 << 20
 JOB_ALIGN = 64 << 10
-START_LIMIT_S = 180.0
+START_LIMIT_S = 300.0
 TICK_S = 0.1
+VOLUMES_LIMIT = 256
+TEXT_LIMIT = 1024
+_VOLUME_NAME = re.compile(r"[\w-][\w.-]{0,250}")
 CMDLINE = "console=ttyS0 quiet panic=-1"
 
 
@@ -51,11 +55,28 @@ class RescueFiles(Protocol):
 
 
 @dataclass(frozen=True)
+class ShownVolume:
+    """A volume that the appliance shows as the folder ``/volumes/NAME``; ``size`` in bytes.
+
+    ``disk`` counts from 0 and ``partition`` from 1; -1 and 0 for what lies on several. ``mount`` is
+    where the system of the image mounts it, as far as its fstab says.
+    """
+
+    name: str
+    disk: int = -1
+    partition: int = 0
+    filesystem: str = ""
+    label: str = ""
+    size: int = 0
+    mount: str = ""
+
+
+@dataclass(frozen=True)
 class Serving:
     """A running appliance that serves SFTP on ``socket``; one connection, its end ends all."""
 
     socket: Path
-    volumes: list[str]
+    volumes: tuple[ShownVolume, ...]
     warnings: list[dict[str, str]]
 
 
@@ -97,20 +118,28 @@ def serving_files(
     disks: Sequence[Path],
     accelerator: Accelerator = Accelerator.KVM,
     sectors: Sequence[int] = (),
+    machine: Mapping[str, Any] | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[Serving]:
-    """All volumes of the disks, served by SFTP while this block lasts; ``sectors`` as above."""
-    job = {"task": "serve"}
+    """All volumes of the disks, served by SFTP while this block lasts; ``sectors`` as above.
+
+    ``machine`` is the original: by its disks' names its fstab is understood. ``check`` is called
+    while the appliance starts and raises to give it up.
+    """
+    job = {"task": "serve", "machine": machine}
     with _running(hypervisor, rescue, disks, job, accelerator, ("files",), sectors) as run:
         name, room = run
         until = time.monotonic() + START_LIMIT_S
         while not (room / "result").exists() or not (room / "result").read_bytes().endswith(b"\n"):
+            check()
             if hypervisor.state(name) not in LIVE or time.monotonic() > until:
                 break
             time.sleep(TICK_S)
         answer = _read_answer(room)
         if not answer.get("ok"):
             raise NotfallError.from_json(answer.get("error") or {}, 500)
-        yield Serving(room / "files.sock", answer.get("volumes", []), answer.get("warnings", []))
+        volumes = read_volumes(answer.get("volumes"))
+        yield Serving(room / "files.sock", volumes, answer.get("warnings", []))
 
 
 @contextmanager
@@ -172,6 +201,21 @@ def _describe(
         restarts=False,
         title="Notfallserver appliance",
     )
+
+
+def read_volumes(told: object) -> tuple[ShownVolume, ...]:
+    """What the appliance tells of its volumes; it opened a foreign image, so all is checked."""
+    found = []
+    for one in told[:VOLUMES_LIMIT] if isinstance(told, list) else ():
+        if not isinstance(one, dict):
+            continue
+        texts = {key: one.get(key, "") for key in ("name", "filesystem", "label", "mount")}
+        numbers = {key: one.get(key, 0) for key in ("disk", "partition", "size")}
+        plain = all(isinstance(text, str) and len(text) <= TEXT_LIMIT for text in texts.values())
+        whole = all(type(number) is int for number in numbers.values())
+        if plain and whole and _VOLUME_NAME.fullmatch(texts["name"]):
+            found.append(ShownVolume(**texts, **numbers))
+    return tuple(found)
 
 
 def _write_job(path: Path, job: Mapping[str, Any]) -> None:

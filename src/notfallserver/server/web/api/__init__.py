@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from notfallserver.server.web.api import (
     account,
     actions,
+    files,
     jobs,
     people,
     power,
@@ -15,7 +16,7 @@ from notfallserver.server.web.api import (
 
 router = APIRouter(prefix="/api/v1")
 for part in (
-    *(primaries, actions, power, seeds, jobs),
+    *(primaries, actions, power, files, seeds, jobs),
     *(people, account, system),
 ):
     router.include_router(part.router)

@@ -9,6 +9,7 @@ from notfallserver.server.web.page import (
     adding,
     console,
     emergency,
+    files,
     home,
     login,
     people,
@@ -20,7 +21,7 @@ from notfallserver.server.web.page import (
 
 router = APIRouter(include_in_schema=False)
 for _module in (
-    *(login, home, adding, primary, emergency, console, recovery, records, server),
+    *(login, home, adding, primary, emergency, console, recovery, files, records, server),
     *(people, account),
 ):
     router.include_router(_module.router)

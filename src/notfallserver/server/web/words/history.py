@@ -32,6 +32,7 @@ EVENTS = {
     "schedule-changed": "The schedule was changed",
     "limits-changed": "The limits were changed",
     "files-shown": "Files of a copy were opened",
+    "files-copied": "Files were taken out of a copy",
     "job-cancelled": "A job was cancelled",
     "older-version-used": "An older copy was used",
     "damaged-version-used": "A damaged copy was used",
@@ -121,11 +122,19 @@ def happening(one: Entry) -> Happening:
 
 
 def happenings(entries: Iterable[Entry]) -> list[Happening]:
-    """Newest first; copies one after another are one line."""
+    """Newest first; copies one after another are one line, and files that one person took out."""
     told: list[Happening] = []
     for one in map(happening, entries):
-        if told and told[-1].event == one.event and one.event in ("version", "capture"):
+        if told and _belong_together(told[-1], one):
             told[-1] = replace(told[-1], times=told[-1].times + 1)
         else:
             told.append(one)
     return told
+
+
+def _belong_together(newer: Happening, older: Happening) -> bool:
+    if newer.event != older.event:
+        return False
+    if newer.event == "files-copied":
+        return newer.who == older.who
+    return newer.event in ("version", "capture")

@@ -178,6 +178,33 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "The rescue medium is still being built.",
         "Wait a few minutes, then try again.",
     ),
+    "files-closed": (
+        "The files of this copy are not open any more.",
+        "Open the copy again.",
+    ),
+    "files-lost": (
+        "The part of the emergency server that reads the copy no longer answers.",
+        "Open the copy again. If it happens again, take another copy.",
+    ),
+    "too-many-open": (
+        "Three copies are open already; more would take too much memory.",
+        "Close one of them. A copy that nobody looks at is closed after ten minutes.",
+    ),
+    "too-many-transfers": (
+        "Too many files are being downloaded already.",
+        "Wait until one of them is complete.",
+    ),
+    "no-such-file": ("This is not in the copy.", "Go back to the folder above it."),
+    "no-folder": ("This is no folder.", "Go back to the folder above it."),
+    "no-file": ("This is no file, so it can't be downloaded.", "Go back to the folder above it."),
+    "file-unreadable": (
+        "The copy can't be read at this place.",
+        "Take it from another copy of the server.",
+    ),
+    "folder-too-deep": (
+        "The folders of this copy are damaged.",
+        "Take it from another copy of the server.",
+    ),
     "no-such-primary": ("There is no server of this name.", "Choose one from the list."),
     "bad-name": (
         "This can't be the name of a server.",

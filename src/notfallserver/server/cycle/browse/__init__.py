@@ -1,0 +1,1 @@
+"""Single files of a version: opened for a while, looked through, copied out."""
