@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from notfallserver import VERSION
-from notfallserver.server.cli import actions, jobs, primaries, seeds, server, show
+from notfallserver.server.cli import actions, jobs, primaries, rehearsals, seeds, server, show
 from notfallserver.wire.errors import NotfallError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.add_typer(primaries.app, name="primary")
 app.add_typer(actions.rescue, name="rescue")
 app.add_typer(seeds.app, name="seed")
 actions.add_to(app)
+rehearsals.add_to(app)
 jobs.add_to(app)
 
 ANYWHERE = ("--json", "--config")

@@ -11,6 +11,7 @@ from notfallserver.server.records.jobs import Jobs
 from notfallserver.server.records.journal import Journal
 from notfallserver.server.records.people import People
 from notfallserver.server.records.primaries import Primaries
+from notfallserver.server.records.rehearsals import Rehearsals
 from notfallserver.server.records.targets import Targets
 
 FILE = "catalogue.db"
@@ -27,6 +28,7 @@ class Catalogue:
         self.invites = Invites(database)
         self.targets = Targets(database)
         self.people = People(database)
+        self.rehearsals = Rehearsals(database)
 
     @property
     def events(self) -> EventBus:

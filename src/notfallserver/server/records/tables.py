@@ -13,6 +13,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Dialect,
+    Float,
     Integer,
     MetaData,
     String,
@@ -131,6 +132,23 @@ people = Table(
     Column("name", String(63), primary_key=True),
     Column("password_hash", String(255), nullable=False),
     Column("role", String(16), nullable=False),
+)
+
+rehearsals = Table(
+    "rehearsals",
+    metadata,
+    Column("id", String(32), primary_key=True),  # its job's
+    Column("primary", String(36), nullable=False, index=True),
+    Column("version", String(32), nullable=False),
+    Column("who", String(128), nullable=False),
+    Column("began_at", UtcTime, nullable=False),
+    Column("ended_at", UtcTime),
+    Column("outcome", String(16), nullable=False),
+    Column("answered_s", Float),
+    Column("ports", JSON, nullable=False),
+    Column("silent", JSON, nullable=False),
+    Column("error", JSON(none_as_null=True)),
+    Column("picture", Boolean, nullable=False),
 )
 
 sessions = Table(

@@ -12,9 +12,10 @@ from notfallserver.server.web.page import (
     primary,
     records,
     recovery,
+    rehearsal,
     server,
 )
 
 router = APIRouter(include_in_schema=False)
-for _module in (login, home, adding, primary, emergency, recovery, records, server):
+for _module in (login, home, adding, primary, emergency, recovery, rehearsal, records, server):
     router.include_router(_module.router)

@@ -27,6 +27,8 @@ EVENTS = {
     "recovered": "The server is back on its own machine",
     "rehearse": "A rehearsal began",
     "rehearsal_ended": "The rehearsal is over",
+    "rehearsal_passed": "The rehearsal succeeded: its copy starts and answers",
+    "rehearsal_failed": "The rehearsal failed: its copy did not start as it should",
     "refused": "The stand-in was not started",
     "overruled": "The check was overruled",
     "schedule-changed": "The schedule was changed",
@@ -61,6 +63,7 @@ GRAVE = frozenset(
         "activation_failed",
         "recovery_failed",
         "switch_back_failed",
+        "rehearsal_failed",
         "refused",
         "version-unreadable",
         "damaged-version-used",
@@ -73,6 +76,13 @@ GRAVE = frozenset(
         "damage-in-stand-in",
     }
 )
+
+_SPECIAL = {
+    ("version", "capture"): "capture",
+    ("rehearsal_ended", "passed"): "rehearsal_passed",
+    ("rehearsal_ended", "failed"): "rehearsal_failed",
+}
+"""By event and what its details say of it."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +99,12 @@ class Happening:
 
 def happening(one: Entry) -> Happening:
     """One entry."""
-    kind = str(one.details.get("kind", ""))
-    event = "capture" if one.event == "version" and kind == "capture" else one.event
+    event = _SPECIAL.get((one.event, _what(one)), one.event)
     return Happening(one.at, event, one.who, one.why, event in GRAVE)
+
+
+def _what(one: Entry) -> str:
+    return str(one.details.get("kind") or one.details.get("outcome") or "")
 
 
 def happenings(entries: Iterable[Entry]) -> list[Happening]:
