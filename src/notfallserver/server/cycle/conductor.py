@@ -31,13 +31,13 @@ from notfallserver.server.cycle.refusals import (
     refuse_broken_index,
     refuse_importing,
 )
+from notfallserver.server.cycle.rehearsal.stage import rehearsal_name
 from notfallserver.server.cycle.rehearsals import (
     Rehearse,
     clear_rehearsals,
     end_rehearsals,
     leave_rehearsal,
     picture_path,
-    rehearsal_name,
 )
 from notfallserver.server.cycle.runner import JobContext, JobRunner
 from notfallserver.server.cycle.scrub import Scrub

@@ -18,6 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import urlsplit
 
 from notfallserver.server.cycle.activation.start import ANSWER_WITHIN, Answer, await_answer
 from notfallserver.server.cycle.means import Means
@@ -27,6 +28,7 @@ from notfallserver.server.cycle.rehearsal.plan import (
     asking_addresses,
     refuse_unaskable,
     refuse_without_memory,
+    why_silent,
 )
 from notfallserver.server.cycle.rehearsal.stage import (
     CLONES,
@@ -110,7 +112,7 @@ class Rehearse:
 
     def _asking(self, machine: Machine) -> list[str]:
         """Ours in its network; never this server's own, so that its agent finds nobody there."""
-        ours = [one.split("//")[-1].rsplit(":", 1)[0].strip("[]") for one in self.means.urls]
+        ours = [urlsplit(one).hostname or "" for one in self.means.urls]
         return asking_addresses(machine, ours)
 
     # -- the job ---------------------------------------------------------------------------------
@@ -172,12 +174,16 @@ class Rehearse:
         self._keep(
             ctx,
             Outcome.PASSED if answer.complete else Outcome.FAILED,
-            error=None if answer.complete else _silence(answer, stage, machine),
+            error=None if answer.complete else self._silence(stage, machine, answer),
             answered_s=round(answer.seconds, 1) if answer.complete else None,
             ports=answer.ports,
             silent=answer.silent,
             picture=picture,
         )
+
+    def _silence(self, stage: Stage, machine: Machine, answer: Answer) -> NotfallError:
+        heard = bool(stage.network.heard())
+        return why_silent(answer.ports, answer.silent, machine.addresses(), heard)
 
     def _take_picture(self, ctx: JobContext, name: str) -> bool:
         try:
@@ -285,33 +291,6 @@ def _broken_off(why: str) -> NotfallError:
         "restart": "The emergency server was restarted meanwhile.",
     }
     return NotfallError(f"rehearsal-{why}", causes[why], "Begin it again.", retry=True, status=409)
-
-
-def _silence(answer: Answer, stage: Stage, machine: Machine) -> NotfallError:
-    """Why it did not pass: which ports are silent, and whether its cards were heard at all."""
-    if answer.ports:
-        silent = ", ".join(str(one) for one in answer.silent)
-        return NotfallError(
-            "rehearsal-ports-silent",
-            f"It answers, but not on these ports: {silent}.",
-            "See whether these services depend on other machines: in a rehearsal there are none.",
-            status=409,
-        )
-    if stage.network.heard():
-        return NotfallError(
-            "rehearsal-no-address",
-            "Its network cards work, but nothing answers under its addresses "
-            f"({', '.join(machine.addresses())}).",
-            "If it gets its address by DHCP: in a rehearsal nobody gives it one. Else look at the "
-            "picture.",
-            status=409,
-        )
-    return NotfallError(
-        "rehearsal-silent",
-        "It did not answer, and its network cards were never heard.",
-        "Look at the picture of its screen.",
-        status=409,
-    )
 
 
 def _now() -> datetime:

@@ -34,7 +34,7 @@ class HiddenNetwork:
     cables: tuple[str, ...]
 
     def plug_in(self) -> None:
-        """Move the cables from the host into the network; call it while the machine stands still."""
+        """Move the cables from the host into the network, while the machine stands still."""
         for cable in self.cables:
             place = f"/proc/{os.getpid()}/fd/{self.handle}"
             run(["ip", "link", "set", cable, "netns", place], timeout=10)

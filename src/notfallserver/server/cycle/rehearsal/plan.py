@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 
@@ -24,9 +24,9 @@ class Need:
 
 
 def asking_addresses(machine: Machine, avoid: Iterable[str]) -> list[str]:
-    """For each network of ``machine`` an address in it, with prefix length, to ask the machine from.
+    """For each network of ``machine`` an address in it, with prefix length, to ask it from.
 
-    None of the machine's own, nor its gateway, nor one to ``avoid``: there the machine finds nobody.
+    None of the machine's own, nor its gateway, nor one to ``avoid``: there it finds nobody.
     """
     taken = {one.lower() for one in (*machine.addresses(), machine.gateway, *avoid)}
     found: dict[str, str] = {}
@@ -93,3 +93,31 @@ def refuse_without_memory(free: int, own: int, others: Iterable[Need]) -> None:
             retry=True,
             status=409,
         )
+
+
+def why_silent(
+    answering: Sequence[int], silent: Sequence[int], addresses: Sequence[str], heard: bool
+) -> NotfallError:
+    """Why a rehearsal did not pass: by the ports that answered and those that did not, and by
+    whether its network cards were ``heard`` at all."""
+    if answering:
+        return NotfallError(
+            "rehearsal-ports-silent",
+            f"It answers, but not on these ports: {', '.join(str(one) for one in silent)}.",
+            "See whether these services depend on other machines: in a rehearsal there are none.",
+            status=409,
+        )
+    if heard:
+        return NotfallError(
+            "rehearsal-no-address",
+            f"Its network cards work, but no service answers at {', '.join(addresses)}.",
+            "If it gets its address by DHCP: in a rehearsal nobody gives it one. Else look at the "
+            "picture.",
+            status=409,
+        )
+    return NotfallError(
+        "rehearsal-silent",
+        "It did not answer, and its network cards were never heard.",
+        "Look at the picture of its screen.",
+        status=409,
+    )
