@@ -34,7 +34,7 @@ SETTINGS = {
     "listen_host": "0.0.0.0",  # noqa: S104 -- in a namespace; seen from outside it is the relay
     "lan_bridge": "lan0",
     "accelerator": "tcg",
-    "heartbeat_timeout_s": 10,
+    "heartbeat_timeout_s": 30,
     "rehearsal_minutes": 10,
 }
 

@@ -114,7 +114,7 @@ def test_an_outage_ends_it_and_the_stand_in_takes_over(scene: Scene) -> None:
     with Alive(scene.agent):
         job = scene.begin()
         scene.await_evidence(job)
-    until(lambda: scene.state() == "outage", 90)
+    until(lambda: scene.state() == "outage", 120)
     assert scene.server.await_job(job)["state"] == "done"
     scene.nothing_is_left()
 

@@ -12,7 +12,7 @@ for module in $MODULES; do insmod "/modules/$module" || echo "no $module" >/dev/
 ip link set lo up
 ip link set eth0 up
 ip address add "$ADDRESS" dev eth0
-ip -6 address add "$ADDRESS6" dev eth0 nodad
+ip -6 address add "$ADDRESS6" dev eth0
 ip route add default via "$GATEWAY"
 printf '\n\n   %s\n\n   Debian GNU/Linux, small guest of the tests\n\n   login: ' "$NAME" >/dev/tty0
 mkdir /page
