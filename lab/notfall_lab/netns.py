@@ -1,37 +1,26 @@
-"""HTTP from a network namespace without leaving the process.
-
-A socket belongs to the namespace of the thread that made it, so a short-lived thread enters the
-namespace, makes the socket and ends; the socket is used from anywhere.
-"""
+"""HTTP from a network namespace without leaving the process: only the socket is made there."""
 
 from __future__ import annotations
 
-import ctypes
 import http.client
-import os
 import socket
 import ssl
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 
-_CLONE_NEWNET = 0x40000000
-_libc = ctypes.CDLL(None, use_errno=True)
+from notfallserver.server.host.namespace import in_namespace
 
 
 def connect(namespace: str, address: str, port: int, timeout: float) -> socket.socket:
     """A TCP connection from ``namespace``; at most 3 s to establish."""
 
     def act() -> socket.socket:
-        with open(f"/run/netns/{namespace}", "rb") as place:
-            if _libc.setns(place.fileno(), _CLONE_NEWNET):
-                raise OSError(ctypes.get_errno(), f"{os.strerror(ctypes.get_errno())}: {namespace}")
         made = socket.create_connection((address, port), timeout=min(3, timeout))
         made.settimeout(timeout)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return made
 
-    with ThreadPoolExecutor(max_workers=1) as once:
-        return once.submit(act).result()
+    with open(f"/run/netns/{namespace}", "rb") as place:
+        return in_namespace(place.fileno(), act)
 
 
 class Connection(http.client.HTTPConnection):

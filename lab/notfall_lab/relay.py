@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from notfall_lab.netns import connect
 
@@ -37,8 +37,16 @@ def _accept(listener: socket.socket, namespace: str, address: str, port: int) ->
         except OSError:
             near.close()
             continue
-        for one, other in ((near, far), (far, near)):
-            threading.Thread(target=_pass_on, args=(one, other), daemon=True).start()
+        threading.Thread(target=_join, args=(near, far), daemon=True).start()
+
+
+def _join(near: socket.socket, far: socket.socket) -> None:
+    """Until both have said all."""
+    with near, far:
+        back = threading.Thread(target=_pass_on, args=(far, near), daemon=True)
+        back.start()
+        _pass_on(near, far)
+        back.join()
 
 
 def _pass_on(source: socket.socket, sink: socket.socket) -> None:
@@ -48,4 +56,5 @@ def _pass_on(source: socket.socket, sink: socket.socket) -> None:
         sink.shutdown(socket.SHUT_WR)
     except OSError:
         for one in (source, sink):
-            one.close()
+            with suppress(OSError):  # gone already
+                one.shutdown(socket.SHUT_RDWR)

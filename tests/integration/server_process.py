@@ -240,7 +240,9 @@ class ServerProcess:
             ):
                 catalogue.primaries.move(primary, before, after, event, "test")
 
-    def notfall(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    def notfall(
+        self, *arguments: str, text: str | None = None, timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self._line(*arguments),
             env=self._environment(),
@@ -248,7 +250,7 @@ class ServerProcess:
             stdin=None if text is not None else subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=timeout,
             check=False,
         )
 

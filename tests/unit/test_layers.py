@@ -44,7 +44,7 @@ ALLOWED["server.cli"] = ALLOWED["server.main"] | {"server.main"}
 
 STDLIB_ONLY = {"wire", "agent", "guest", "rescue"}
 OPTIONAL = {"zstandard", "hivex"}
-PHASES = {"normal", "outage", "activation", "emergency", "recovery"}
+PHASES = {"normal", "outage", "activation", "emergency", "recovery", "rehearsal"}
 
 
 def room_of(module: str) -> str:

@@ -6,7 +6,12 @@ from typing import Any
 import pytest
 
 from notfallserver.server.cycle.state import State
-from notfallserver.server.web.answers import DeepAnswer, PrimaryAnswer, RecoveryAnswer
+from notfallserver.server.web.answers import (
+    DeepAnswer,
+    PrimaryAnswer,
+    RecoveryAnswer,
+    RehearsedAnswer,
+)
 from notfallserver.server.web.words import situation as told
 from notfallserver.server.web.words.situation import Light, situation
 
@@ -32,6 +37,7 @@ def primary(**given: Any) -> PrimaryAnswer:
         "standin_off": False,
         "damaged_versions": 0,
         "deep": DeepAnswer(days=0, at=None, found_in="", found_at=None, unexplained=0, words=""),
+        "rehearsed": None,
         "recovery": None,
         "limits": None,
         "line": None,
@@ -82,6 +88,7 @@ def test_damage_is_told_and_never_green() -> None:
 def test_every_state_has_words_a_place_and_its_step() -> None:
     found = {state: situation(primary(state=state), NOW) for state in State}
     assert {state: one.step.page for state, one in found.items() if one.step} == {
+        State.REHEARSING: "rehearsal",
         State.OUTAGE: "emergency",
         State.ACTIVATING: "emergency",
         State.EMERGENCY: "recovery",
@@ -129,3 +136,18 @@ def test_a_stand_in_that_is_off_is_an_alarm(state: State) -> None:
     off = situation(primary(state=state, standin_off=True, recovery=closeness), NOW)
     assert (off.light, off.title) == (Light.BAD, told.STANDIN_OFF)
     assert told.NOBODY_WORKS in texts(off) and told.WORK_GOES_ON not in texts(off)
+
+
+def test_what_a_rehearsal_showed_is_told_and_a_failed_one_is_never_green() -> None:
+    at = NOW - timedelta(hours=4)
+    passed = RehearsedAnswer(id="r", at=at, outcome="passed")
+    failed = passed.model_copy(update={"outcome": "failed"})
+    one = situation(primary(rehearsed=passed), NOW)
+    assert one.light is Light.GOOD and one.words[-1].values == {"at": at}
+    assert told.STARTS in texts(one)
+    for state in ("normal", "rehearsing"):
+        bad = situation(primary(rehearsed=failed, state=state), NOW)
+        assert bad.light is Light.WARN and told.STARTS_NOT in texts(bad)
+    assert told.STARTS in texts(situation(primary(rehearsed=passed, state="outage"), NOW))
+    late = primary(rehearsed=failed, newest_version_at=NOW - timedelta(days=3))
+    assert situation(late, NOW).light is Light.BAD

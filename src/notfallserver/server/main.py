@@ -104,6 +104,7 @@ def _serve(
     def started() -> None:
         _wake_hypervisor(means)
         conductor.wake_standins()
+        conductor.clear_rehearsals()
         house.runner.resume_unfinished()
         conductor.mend()
         if find_medium(means.rescue_dir) is None:

@@ -61,6 +61,8 @@ class Settings(BaseSettings):
     """All versions are read and checked this often, in days; 0: only on request."""
     scrub_mib_s: int = Field(default=100, ge=0, le=1 << 20)
     """So fast versions are read for that, in MiB a second; 0: as fast as the disks can."""
+    rehearsal_minutes: int = Field(default=30, ge=1, le=1440)
+    """A rehearsal ends by itself after so many minutes."""
     share_blocks: bool = True
     """A primary's content that another primary's version holds already is not sent."""
     rescue_cache: Path | None = None

@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from notfallserver import VERSION
-from notfallserver.server.cli import actions, jobs, people, power, primaries, seeds, server, show
+from notfallserver.server.cli import (
+    actions,
+    jobs,
+    people,
+    power,
+    primaries,
+    rehearsals,
+    seeds,
+    server,
+    show,
+)
 from notfallserver.wire.errors import NotfallError
 
 app = typer.Typer(
@@ -26,6 +36,7 @@ app.add_typer(seeds.app, name="seed")
 app.add_typer(people.app, name="people")
 actions.add_to(app)
 power.add_to(app)
+rehearsals.add_to(app)
 jobs.add_to(app)
 
 ANYWHERE = ("--json", "--config")

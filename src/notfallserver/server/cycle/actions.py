@@ -141,7 +141,7 @@ class Conductor(Protocol):
         """What the guard says now; changes nothing, takes a few seconds."""
 
     def screen(self, primary: str) -> bytes:
-        """What the stand-in's screen shows, as PNG."""
+        """What the screen of the stand-in, or of the rehearsal, shows, as PNG."""
 
     def machine(self, primary: str) -> MachineState:
         """Whether the stand-in is on."""
@@ -157,6 +157,15 @@ class Conductor(Protocol):
 
     def activate(self, primary: str, who: str, overrule_reason: str = "") -> Job:
         """Start the stand-in; ``overrule_reason`` overrules the guard."""
+
+    def rehearse(self, primary: str, who: str, keep_running: bool = False) -> Job:
+        """Start its copy where nobody notices; ``keep_running``: for looking at it afterwards."""
+
+    def end_rehearsal(self, primary: str, who: str) -> Job:
+        """Put it away; what was found out stays."""
+
+    def rehearsal_picture(self, primary: str, rehearsal: str) -> bytes:
+        """What the screen showed when it was known whether it answers, as PNG."""
 
     def plan_recovery(
         self, primary: str, target_code: str, disk_map: Mapping[str, str] | None

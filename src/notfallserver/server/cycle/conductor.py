@@ -35,6 +35,14 @@ from notfallserver.server.cycle.refusals import (
     refuse_broken_index,
     refuse_importing,
 )
+from notfallserver.server.cycle.rehearsal.stage import rehearsal_name
+from notfallserver.server.cycle.rehearsals import (
+    Rehearse,
+    clear_rehearsals,
+    end_rehearsals,
+    leave_rehearsal,
+    picture_path,
+)
 from notfallserver.server.cycle.runner import JobContext, JobRunner
 from notfallserver.server.cycle.scrub import Scrub
 from notfallserver.server.cycle.seeds import Seeds, refuse_before_seed
@@ -43,6 +51,7 @@ from notfallserver.server.cycle.state import WITH_STANDIN, Event, State, next_st
 from notfallserver.server.cycle.views import forecast_of, pool_state, versions_of
 from notfallserver.server.cycle.way_back import WayBack
 from notfallserver.server.cycle.work import Work
+from notfallserver.server.host.files import discard_tree
 from notfallserver.server.records.jobs import Job
 from notfallserver.server.records.primaries import Primary
 from notfallserver.server.vm.hypervisor import LIVE, MachineState
@@ -74,6 +83,8 @@ class Conductor:
         self.seeds = Seeds(means, runner, work)
         self.seeds.register()
         WayBack(means, runner, work, self._move).register()
+        self._rehearse = Rehearse(means, runner, work.preparing, self._move)
+        self._rehearse.register()
         self.duties = Duties(means, runner, self._move, self._power)
 
     # -- moving ----------------------------------------------------------------------------------
@@ -145,6 +156,39 @@ class Conductor:
     def forget_seed(self, primary: str, who: str) -> None:
         self.seeds.forget(self._row(primary), who)
 
+    # -- rehearsal -------------------------------------------------------------------------------
+
+    def rehearse(self, primary: str, who: str, keep_running: bool = False) -> Job:
+        row = self._row(primary)
+        with self._asking:
+            self._require(row, Event.REHEARSE)
+            self._rehearse.refuse(row)
+            self._move(row.uuid, Event.REHEARSE, who)
+            parameters = {"keep_running": keep_running}
+            try:
+                return self._runner.submit("rehearse", row.uuid, parameters, who)
+            except NotfallError as error:
+                leave_rehearsal(self._means, self._move, row.uuid, str(error))
+                raise
+
+    def end_rehearsal(self, primary: str, who: str) -> Job:
+        row = self._row(primary)
+        for job in self._means.catalogue.jobs.unfinished(row.uuid, "rehearse"):
+            return self._runner.cancel(job.id, who)
+        raise NotfallError(
+            "no-rehearsal",
+            f"No rehearsal of {row.name} is under way.",
+            "Begin one with 'notfall rehearse'.",
+            status=409,
+        )
+
+    def rehearsal_picture(self, primary: str, rehearsal: str) -> bytes:
+        row = self._row(primary)
+        known = self._means.catalogue.rehearsals.find(rehearsal)
+        if known is None or known.primary != row.uuid or not known.picture:
+            raise NotfallError("no-picture", "There is no such picture.", status=404)
+        return picture_path(self._means, row.uuid, known.id).read_bytes()
+
     # -- outage and activation -------------------------------------------------------------------
 
     def activate(self, primary: str, who: str, overrule_reason: str = "") -> Job:
@@ -156,6 +200,7 @@ class Conductor:
             verdict = self._decide(row, who, overrule_reason)
             self._move(row.uuid, Event.ACTIVATE, who, overrule_reason, verdict.to_json())
             self._end_replication(row.uuid)
+            end_rehearsals(self._means, self._runner, row.uuid, everybody=True)
             try:
                 return self._runner.submit(
                     "activate",
@@ -180,7 +225,9 @@ class Conductor:
         return examine_primary(means.settings, means.pool, means.catalogue.primaries, row)
 
     def screen(self, primary: str) -> bytes:
-        name = machine_name(self._row(primary).uuid)
+        row = self._row(primary)
+        rehearsing = row.state == State.REHEARSING
+        name = rehearsal_name(row.uuid) if rehearsing else machine_name(row.uuid)
         with TemporaryDirectory(prefix="notfall-screen-") as directory:
             picture = Path(directory, "screen.png")
             self._means.hypervisor.screenshot(name, picture)
@@ -333,6 +380,8 @@ class Conductor:
             )
         self.shelf.close(row.uuid)
         self._means.catalogue.primaries.remove(row.uuid, who)
+        self._means.catalogue.rehearsals.forget(row.uuid)
+        discard_tree(picture_path(self._means, row.uuid, "").parent)
         self._means.pool.remove_primary(row.uuid)
 
     def set_limits(self, primary: str, wish: Wish, clear: bool, who: str) -> Limits:
@@ -378,6 +427,10 @@ class Conductor:
             except NotfallError as error:
                 log.warning("%s: %s", row.name, error)
 
+    def clear_rehearsals(self) -> None:
+        """After a start, before any job: nothing of a rehearsal goes on."""
+        clear_rehearsals(self._means)
+
     def mend(self) -> None:
         """After a start: a state that was entered, but whose job was not yet written down."""
         for row in self._means.catalogue.primaries.all():
@@ -388,6 +441,8 @@ class Conductor:
                 self._runner.submit("activate", row.uuid, parameters, "server")
             elif row.state == State.RECOVERING and not unfinished & {"recover", "switch_back"}:
                 self._runner.submit("recover", row.uuid, {}, "server")
+            elif row.state == State.REHEARSING and "rehearse" not in unfinished:
+                leave_rehearsal(self._means, self._move, row.uuid, "the server was restarted")
 
     # -- the agents' door ------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from notfallserver.server.cycle.moves import Move
 from notfallserver.server.cycle.normal.deep import deep_due
 from notfallserver.server.cycle.outage.watch import examine_primary
 from notfallserver.server.cycle.power import Power
+from notfallserver.server.cycle.rehearsals import end_rehearsals
 from notfallserver.server.cycle.runner import JobRunner
 from notfallserver.server.cycle.seeds import awaits_seed
 from notfallserver.server.cycle.state import Event, State
@@ -76,11 +77,12 @@ class Duties:
         heard = self._heard(row)
         if row.state == State.OUTAGE and heard and row.agent_role == "primary":
             self._move(row.uuid, Event.PRIMARY_BACK, "server", "the agent was heard again")
-        elif row.state == State.NORMAL and not heard:
+        elif row.state in (State.NORMAL, State.REHEARSING) and not heard:
             means = self._means
             verdict = examine_primary(means.settings, means.pool, means.catalogue.primaries, row)
             if verdict.allowed:
                 self._move(row.uuid, Event.OUTAGE_SEEN, "server", verdict.text, verdict.to_json())
+                end_rehearsals(self._means, self._runner, row.uuid)
 
     def _heard(self, row: Primary) -> bool:
         """Heard lately; after a start of the server every agent gets its time to call."""
@@ -101,7 +103,7 @@ class Duties:
     # -- schedules -------------------------------------------------------------------------------
 
     def _schedule(self, row: Primary) -> None:
-        if row.state in (State.NORMAL, State.NEW):
+        if row.state in (State.NORMAL, State.NEW, State.REHEARSING):
             self._prepare_when_due(row)
             if awaits_seed(row):
                 return

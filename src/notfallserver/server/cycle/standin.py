@@ -9,7 +9,7 @@ from typing import Any
 
 from notfallserver.server.settings import Settings
 from notfallserver.server.vm.firmware import find_uefi
-from notfallserver.server.vm.fit import fit
+from notfallserver.server.vm.fit import fit, fitting_memory
 from notfallserver.server.vm.spec import Accelerator, VmSpec
 from notfallserver.wire.cards import real_cards
 from notfallserver.wire.facts import Machine
@@ -29,8 +29,6 @@ def describe_standin(
     """The stand-in on ``disks``; its NVRAM and console log lie beside them."""
     directory = disks[0].parent
     uefi = find_uefi(directory / "nvram.fd") if machine.firmware == "uefi" else None
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = settings.standin_memory_mib << 20 or max(512 << 20, whole - SPARE_MEMORY)
     return fit(
         machine,
         disks,
@@ -39,9 +37,19 @@ def describe_standin(
         accelerator=Accelerator(settings.accelerator),
         uefi=uefi,
         cpu_limit=os.cpu_count() or 1,
-        memory_limit=limit,
+        memory_limit=_memory_limit(settings),
         serial_log=directory / "console.log",
     )
+
+
+def standin_memory(settings: Settings, machine: Machine) -> int:
+    """What the stand-in of ``machine`` takes, in bytes."""
+    return fitting_memory(machine, _memory_limit(settings))
+
+
+def _memory_limit(settings: Settings) -> int:
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return settings.standin_memory_mib << 20 or max(512 << 20, whole - SPARE_MEMORY)
 
 
 def hardware_of(spec: VmSpec, machine: Machine) -> dict[str, Any]:

@@ -164,7 +164,7 @@ class Work:
             times = bring_up(self.means.settings, self.means.hypervisor, store, prepared, machine)
             if "own_s" not in ctx.notes:
                 ctx.note(own_s=self._since(ctx), steps=times.to_json())
-            answer = await_answer(ctx, self.means.hypervisor, primary, machine)
+            answer = await_answer(ctx, self.means.hypervisor, machine_name(primary), machine)
         except (Exception, Cancelled) as error:
             self._drop_unstarted(store, error)
             self.move(primary, Event.ACTIVATION_FAILED, ctx.job.who, str(error) or "cancelled")

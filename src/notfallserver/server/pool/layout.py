@@ -9,7 +9,7 @@
       incoming/                       at most one unfinished version
       prepared/<stamp>/               adapted clone of that version; prepared.json is its seal
       standin/                        the running stand-in's disks; standin.json is their seal
-      work/                           clones for file access; may be removed when nothing runs
+      work/                           clones for file access and rehearsals; gone when nothing runs
       known/                          where contents lie, by hash; may be removed at any time
 """
 

@@ -157,7 +157,8 @@ class PrimaryStore:
         self.health.change(version.stamp, lambda one: replace(one, renew=False))
         directory.mkdir(parents=True)
         try:
-            yield Clones(directory, _clone_disks(version, directory), {"version": version.stamp})
+            disks = _clone_disks(_disks_of(version), directory)
+            yield Clones(directory, disks, {"version": version.stamp})
         finally:
             if not (directory / layout.PREPARED).exists():
                 discard_tree(directory)
@@ -201,13 +202,14 @@ class PrimaryStore:
     # -- other clones ----------------------------------------------------------------------------
 
     @contextmanager
-    def working_clones(self, version: Version, purpose: str) -> Iterator[Clones]:
-        """Clones for a short use (looking at files, a proof); gone afterwards."""
+    def working_clones(self, source: Version | Clones, purpose: str) -> Iterator[Clones]:
+        """Clones for a short use (looking at files, a rehearsal); gone afterwards."""
         directory = self.paths.work / purpose
+        stamp = source.stamp if isinstance(source, Version) else source.version
         discard_tree(directory)
         directory.mkdir(parents=True)
         try:
-            yield Clones(directory, _clone_disks(version, directory), {"version": version.stamp})
+            yield Clones(directory, _clone_disks(_disks_of(source), directory), {"version": stamp})
         finally:
             discard_tree(directory)
 
@@ -266,13 +268,16 @@ class Pool:
             self.primary(uuid).sweep()
 
 
-def _clone_disks(version: Version, directory: Path) -> tuple[Path, ...]:
-    disks = []
-    for disk in version.manifest.disks:
-        target = directory / layout.raw_name(disk.index)
-        clone_file(version.raw(disk.index), target)
-        disks.append(target)
-    return tuple(disks)
+def _disks_of(source: Version | Clones) -> Sequence[Path]:
+    if isinstance(source, Clones):
+        return source.disks
+    return [source.raw(disk.index) for disk in source.manifest.disks]
+
+
+def _clone_disks(disks: Sequence[Path], directory: Path) -> tuple[Path, ...]:
+    for disk in disks:
+        clone_file(disk, directory / disk.name)
+    return tuple(directory / disk.name for disk in disks)
 
 
 def _read_clones(directory: Path, seal: str) -> Clones | None:

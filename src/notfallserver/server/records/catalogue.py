@@ -11,6 +11,7 @@ from notfallserver.server.records.jobs import Jobs
 from notfallserver.server.records.journal import Journal
 from notfallserver.server.records.people import People
 from notfallserver.server.records.primaries import Primaries
+from notfallserver.server.records.rehearsals import Rehearsals
 from notfallserver.server.records.rules import Rules
 from notfallserver.server.records.second_factor import SecondFactor
 from notfallserver.server.records.sessions import Sessions
@@ -33,6 +34,7 @@ class Catalogue:
         self.sessions = Sessions(database)
         self.second_factor = SecondFactor(database)
         self.rules = Rules(database)
+        self.rehearsals = Rehearsals(database)
 
     @property
     def events(self) -> EventBus:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Dialect,
+    Float,
     Integer,
     MetaData,
     String,
@@ -141,6 +142,23 @@ recovery_codes = Table(
     metadata,
     Column("code_hash", String(64), primary_key=True),
     Column("name", String(63), nullable=False, index=True),
+)
+
+rehearsals = Table(
+    "rehearsals",
+    metadata,
+    Column("id", String(32), primary_key=True),  # its job's
+    Column("primary", String(36), nullable=False, index=True),
+    Column("version", String(32), nullable=False),
+    Column("who", String(128), nullable=False),
+    Column("began_at", UtcTime, nullable=False),
+    Column("ended_at", UtcTime),
+    Column("outcome", String(16), nullable=False),
+    Column("answered_s", Float),
+    Column("ports", JSON, nullable=False),
+    Column("silent", JSON, nullable=False),
+    Column("error", JSON(none_as_null=True)),
+    Column("picture", Boolean, nullable=False),
 )
 
 sessions = Table(

@@ -69,9 +69,12 @@ def domain_xml(spec: VmSpec) -> str:
     devices = _add(domain, "devices")
     _add_disks(devices, spec.disks)
     for nic in spec.nics:
-        interface = _add(devices, "interface", type="bridge")
+        interface = _add(devices, "interface", type="ethernet" if nic.cable else "bridge")
         _add(interface, "mac", address=nic.mac)
-        _add(interface, "source", bridge=nic.bridge)
+        if nic.cable:
+            _add(interface, "target", dev=nic.cable, managed="no")
+        else:
+            _add(interface, "source", bridge=nic.bridge)
         _add(interface, "model", type=nic.model)
         _add(interface, "rom", enabled="no")  # no network boot, no waiting for it
     _add_characters(devices, spec)

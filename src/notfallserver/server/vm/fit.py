@@ -88,7 +88,7 @@ def fit(
     return VmSpec(
         name=name,
         title=_plain(machine.hostname),
-        memory=_memory(machine.memory, memory_limit),
+        memory=fitting_memory(machine, memory_limit),
         cpus=max(1, min(machine.cpus, cpu_limit)),
         disks=tuple(
             VmDisk(
@@ -155,9 +155,9 @@ def _boot_place(index: int, first: int) -> int:
     return index + 2 if index < first else index + 1
 
 
-def _memory(wanted: int, limit: int) -> int:
-    """Rounded up: a kernel reports a little less than the machine has."""
-    whole = -(-(wanted or _DEFAULT_MEMORY) // _STEP) * _STEP
+def fitting_memory(machine: Machine, limit: int) -> int:
+    """In bytes. Rounded up: a kernel reports a little less than the machine has."""
+    whole = -(-(machine.memory or _DEFAULT_MEMORY) // _STEP) * _STEP
     return max(_STEP, min(whole, limit // _STEP * _STEP))
 
 

@@ -52,8 +52,11 @@ class Hypervisor(Protocol):
     def define(self, spec: VmSpec) -> None:
         """Make the machine known, or replace what is known under its name; does not start it."""
 
-    def start(self, name: str) -> None:
-        """Start a defined machine; returns when the guest's first instruction has run."""
+    def start(self, name: str, paused: bool = False) -> None:
+        """Start a defined machine; returns when the guest's first instruction has run.
+
+        ``paused``: the machine is there with all its devices and stands still until it is resumed.
+        """
 
     def run_transient(self, spec: VmSpec) -> None:
         """Start a machine that is forgotten when it ends."""

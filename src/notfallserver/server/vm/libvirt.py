@@ -74,11 +74,11 @@ class LibvirtHypervisor:
 
         self._call(act, spec.name, "machine-define")
 
-    def start(self, name: str) -> None:
+    def start(self, name: str, paused: bool = False) -> None:
         def act(connection: Any) -> None:
             domain = connection.lookupByName(name)
             if not domain.isActive():
-                domain.create()
+                domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED if paused else 0)
 
         self._call(act, name, "machine-start")
 

@@ -95,11 +95,13 @@ class VmDisk:
 
 @dataclass(frozen=True)
 class VmNic:
-    """One network card on a bridge of the host."""
+    """One network card on a bridge of the host, or on ``cable``: a tap that is there already and
+    leads elsewhere."""
 
     mac: str
     bridge: str
     model: NicModel = NicModel.VIRTIO
+    cable: str = ""
 
     def __post_init__(self) -> None:
         if not _MAC.fullmatch(self.mac):

@@ -13,10 +13,12 @@ from notfallserver.server.cycle.actions import RecoveryPlan, VersionInfo
 from notfallserver.server.cycle.normal.deep import days_of, read_deep
 from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.cycle.power import is_off
+from notfallserver.server.cycle.rehearsals import NOTE
 from notfallserver.server.pool.layout import stamp_time
 from notfallserver.server.records.jobs import Job
 from notfallserver.server.records.journal import Entry
 from notfallserver.server.records.primaries import Primary
+from notfallserver.server.records.rehearsals import Rehearsal
 from notfallserver.server.records.targets import Target
 from notfallserver.server.web.line_answers import (
     ForecastAnswer,
@@ -119,6 +121,40 @@ class DeepAnswer(BaseModel):
         )
 
 
+class RehearsedAnswer(BaseModel):
+    """The last rehearsal that showed whether the copy starts; ``outcome`` is passed or failed."""
+
+    id: str
+    at: datetime
+    outcome: str
+
+    @classmethod
+    def of(cls, notes: Mapping[str, Any]) -> RehearsedAnswer | None:
+        return cls.model_validate(notes[NOTE]) if NOTE in notes else None
+
+
+class RehearsalAnswer(BaseModel):
+    """``outcome``: passed, failed or broken-off. ``answered_s`` seconds after its start the last of
+    ``ports`` answered. ``ended_at`` is empty while it runs."""
+
+    id: str
+    version: str
+    version_at: datetime | None
+    who: str
+    began_at: datetime
+    ended_at: datetime | None
+    outcome: str
+    answered_s: float | None
+    ports: list[int]
+    silent: list[int]
+    error: ErrorAnswer | None
+    picture: bool
+
+    @classmethod
+    def of(cls, one: Rehearsal) -> RehearsalAnswer:
+        return cls.model_validate({**asdict(one), "version_at": version_time(one.version)})
+
+
 class PrimaryAnswer(BaseModel):
     """A primary; times in UTC. ``standin_off``: its stand-in should work, but was switched off, or
     was not switched on again after a power cut."""
@@ -140,6 +176,7 @@ class PrimaryAnswer(BaseModel):
     standin_off: bool
     damaged_versions: int
     deep: DeepAnswer
+    rehearsed: RehearsedAnswer | None
     recovery: RecoveryAnswer | None
     limits: LimitsAnswer
     line: LineAnswer | None
@@ -170,6 +207,7 @@ class PrimaryAnswer(BaseModel):
             standin_off=is_off(primary),
             damaged_versions=primary.notes.get("damaged", 0),
             deep=DeepAnswer.of(primary.notes),
+            rehearsed=RehearsedAnswer.of(primary.notes),
             recovery=(
                 RecoveryAnswer.of(primary.notes["recovery"])
                 if "recovery" in primary.notes

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -22,6 +23,9 @@ from notfallserver.wire.facts import Machine
 
 ANSWER_WITHIN = 900.0
 """So many seconds a stand-in has to answer."""
+
+Connect = Callable[[tuple[str, int], float], socket.socket]
+"""Opens a TCP connection to address and port within so many seconds; raises OSError."""
 
 
 @dataclass
@@ -39,11 +43,15 @@ class StartTimes:
 
 @dataclass(frozen=True)
 class Answer:
-    """After how many seconds which TCP ports answered, and which did not in time."""
+    """After how many seconds which TCP ports answered, and which did not in time.
+
+    ``complete``: all that was waited for was there.
+    """
 
     seconds: float
     ports: list[int]
     silent: list[int]
+    complete: bool
 
 
 def bring_up(
@@ -69,8 +77,15 @@ def bring_up(
     return times
 
 
-def await_answer(ctx: JobContext, hypervisor: Hypervisor, primary: str, machine: Machine) -> Answer:
-    """Wait until the stand-in serves the ports that the original served.
+def await_answer(
+    ctx: JobContext,
+    hypervisor: Hypervisor,
+    name: str,
+    machine: Machine,
+    connect: Connect = socket.create_connection,
+    within: float = ANSWER_WITHIN,
+) -> Answer:
+    """Wait until the stand-in ``name`` serves the ports that the original served.
 
     A machine that served no port is up when its operating system answers at all. A stand-in that
     runs and does not answer in time is left running: it may need a person at its console, and it
@@ -80,8 +95,8 @@ def await_answer(ctx: JobContext, hypervisor: Hypervisor, primary: str, machine:
     addresses = machine.addresses()
     wanted = set(machine.ports)
     answering: set[int] = set()
-    while time.monotonic() - began < ANSWER_WITHIN:
-        if hypervisor.state(machine_name(primary)) not in LIVE:
+    while time.monotonic() - began < within:
+        if hypervisor.state(name) not in LIVE:
             raise NotfallError(
                 "stand-in-off",
                 "The stand-in went off while it started.",
@@ -89,31 +104,34 @@ def await_answer(ctx: JobContext, hypervisor: Hypervisor, primary: str, machine:
                 status=500,
             )
         ctx.progress("waiting for the service", len(answering), len(wanted))
-        if not wanted and any(_alive(one) for one in addresses):
+        if not wanted and any(_alive(connect, one) for one in addresses):
             break
         answering |= {
-            port for port in wanted - answering if any(_serves(one, port) for one in addresses)
+            port
+            for port in wanted - answering
+            if any(_serves(connect, one, port) for one in addresses)
         }
         if wanted and answering == wanted:
             break
         ctx.sleep(0.5)
     else:
-        return Answer(time.monotonic() - began, sorted(answering), sorted(wanted - answering))
-    return Answer(time.monotonic() - began, sorted(answering), [])
+        silent = sorted(wanted - answering)
+        return Answer(time.monotonic() - began, sorted(answering), silent, complete=False)
+    return Answer(time.monotonic() - began, sorted(answering), [], complete=True)
 
 
-def _serves(address: str, port: int) -> bool:
+def _serves(connect: Connect, address: str, port: int) -> bool:
     try:
-        with socket.create_connection((address, port), timeout=1):
+        with connect((address, port), 1):
             return True
     except OSError:
         return False
 
 
-def _alive(address: str) -> bool:
+def _alive(connect: Connect, address: str) -> bool:
     """Whether a host is there at all: it accepts or refuses a connection instead of silence."""
     try:
-        with socket.create_connection((address, 9), timeout=1):
+        with connect((address, 9), 1):
             return True
     except ConnectionRefusedError:
         return True

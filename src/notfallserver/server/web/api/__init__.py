@@ -10,13 +10,14 @@ from notfallserver.server.web.api import (
     people,
     power,
     primaries,
+    rehearsals,
     seeds,
     system,
 )
 
 router = APIRouter(prefix="/api/v1")
 for part in (
-    *(primaries, actions, power, files, seeds, jobs),
+    *(primaries, actions, power, rehearsals, files, seeds, jobs),
     *(people, account, system),
 ):
     router.include_router(part.router)

@@ -16,12 +16,13 @@ from notfallserver.server.web.page import (
     primary,
     records,
     recovery,
+    rehearsal,
     server,
 )
 
 router = APIRouter(include_in_schema=False)
 for _module in (
-    *(login, home, adding, primary, emergency, console, recovery, files, records, server),
-    *(people, account),
+    *(login, home, adding, primary, emergency, console, recovery, rehearsal, files),
+    *(records, server, people, account),
 ):
     router.include_router(_module.router)

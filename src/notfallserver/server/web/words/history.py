@@ -27,6 +27,8 @@ EVENTS = {
     "recovered": "The server is back on its own machine",
     "rehearse": "A rehearsal began",
     "rehearsal_ended": "The rehearsal is over",
+    "rehearsal_passed": "The rehearsal succeeded: its copy starts and answers",
+    "rehearsal_failed": "The rehearsal failed: its copy did not start as it should",
     "refused": "The stand-in was not started",
     "overruled": "The check was overruled",
     "schedule-changed": "The schedule was changed",
@@ -79,6 +81,7 @@ GRAVE = frozenset(
         "activation_failed",
         "recovery_failed",
         "switch_back_failed",
+        "rehearsal_failed",
         "refused",
         "version-unreadable",
         "damaged-version-used",
@@ -93,6 +96,13 @@ GRAVE = frozenset(
         "logins-braked",
     }
 )
+
+_SPECIAL = {
+    ("version", "capture"): "capture",
+    ("rehearsal_ended", "passed"): "rehearsal_passed",
+    ("rehearsal_ended", "failed"): "rehearsal_failed",
+}
+"""By event and what its details say of it."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +123,15 @@ class Happening:
 
 def happening(one: Entry) -> Happening:
     """One entry."""
-    kind = str(one.details.get("kind", ""))
-    event = "capture" if one.event == "version" and kind == "capture" else one.event
+    event = _SPECIAL.get((one.event, _what(one)), one.event)
     if event == "role-changed":
         event = f"role-{one.details['role']}"
     about = str(one.details.get("name", "")) if one.primary is None else ""
     return Happening(one.at, event, one.who, one.why, event in GRAVE, about=about)
+
+
+def _what(one: Entry) -> str:
+    return str(one.details.get("kind") or one.details.get("outcome") or "")
 
 
 def happenings(entries: Iterable[Entry]) -> list[Happening]:

@@ -221,13 +221,47 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "Use the emergency server's own page.",
     ),
     "bad-time": ("This is no time.", "Choose day and time of day."),
+    "rehearsal-under-way": (
+        "A rehearsal is running already. Only one at a time is possible.",
+        "End it, or wait until it is over.",
+    ),
+    "rehearsal-not-prepared": (
+        "No copy of this server is ready to start yet.",
+        "Wait until its page says that one is.",
+    ),
+    "rehearsal-no-memory": (
+        "The emergency server has too little free memory: it keeps what it needs to replace a "
+        "server that fails meanwhile.",
+        "Try again when less is running on it, or ask whoever looks after it for more memory.",
+    ),
+    "rehearsal-unaskable": (
+        "No address of this server is known under which its copy could be asked.",
+        "Call whoever looks after the server.",
+    ),
+    "rehearsal-ports-silent": (
+        "The copy started, but not all of its services answered.",
+        "They may need another machine, and in a rehearsal there is none. Whoever looks after the "
+        "server can tell.",
+    ),
+    "rehearsal-no-address": (
+        "The copy started, but nothing answered under the server's addresses.",
+        "If the server gets its address from a router, that is normal: in a rehearsal there is no "
+        "router. Otherwise show the picture to whoever looks after the server.",
+    ),
+    "rehearsal-silent": (
+        "The copy did not come up.",
+        "Show the picture of its screen to whoever looks after the server.",
+    ),
+    "rehearsal-ended": ("It was ended before the copy had started.", ""),
+    "rehearsal-restart": ("The emergency server was restarted meanwhile.", "Try again."),
+    "no-rehearsal": ("No rehearsal is running.", "Look at the server's page."),
     **PEOPLE,
     "internal": (
         "Something went wrong in the emergency server itself.",
         "Try again. If it stays so, call whoever looks after it.",
     ),
 }
-TEXTS = tuple(text for pair in PROBLEMS.values() for text in pair)
+TEXTS = tuple(text for pair in PROBLEMS.values() for text in pair if text)
 
 
 def in_plain_words(code: str, cause: str, remedy: str) -> tuple[str, str]:

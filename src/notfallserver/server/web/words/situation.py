@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from notfallserver.server.cycle.state import State
+from notfallserver.server.records.rehearsals import Outcome
 from notfallserver.server.web.answers import PrimaryAnswer
 
 LATE = 3
@@ -61,6 +62,7 @@ class Situation:
 
 
 STEPS = {
+    State.REHEARSING: Step("Watch the rehearsal", "rehearsal"),
     State.OUTAGE: Step("Start the stand-in", "emergency"),
     State.ACTIVATING: Step("Watch it start", "emergency"),
     State.EMERGENCY: Step("Bring the server back", "recovery"),
@@ -93,6 +95,8 @@ FIRST_COPY_RUNS = "The first copy is being made."
 LAST_COPY = "Last copy %(at)s."
 SHOULD_BE = "There should be one every %(every)s."
 REHEARSED = "A rehearsal is running beside it."
+STARTS = "Its copy started successfully in a rehearsal %(at)s."
+STARTS_NOT = "Its copy did not start as it should in a rehearsal %(at)s; its page says why."
 LAST_SIGN = "Last sign of life %(at)s."
 NO_SIGN = "It was never heard of."
 CAN_REPLACE = "Its copy can take its place within minutes."
@@ -119,7 +123,7 @@ TEXTS = (
     *(SWITCHING, WAITS_FOR_AGENT, FIRST_COPY_NEXT, ORDER_FIRST_COPY, FIRST_COPY_RUNS),
     *(LAST_COPY, SHOULD_BE, REHEARSED, LAST_SIGN, NO_SIGN, CAN_REPLACE, NO_COPY, WORK_GOES_ON),
     *(BEHIND, CAN_SWITCH, SHORT_PAUSE, BE_PATIENT, DAMAGED, CHANGED_UNSEEN),
-    *(STANDIN_OFF, NOBODY_WORKS),
+    *(STANDIN_OFF, NOBODY_WORKS, STARTS, STARTS_NOT),
     *(one.text for one in STEPS.values()),
 )
 
@@ -171,10 +175,10 @@ def _normal(primary: PrimaryAnswer, now: datetime) -> _Told:
         light, title = (Light.BAD, OVERDUE) if age > late * LATE else (Light.WARN, PROTECTED_BUT)
         if every:
             words.append(Words(SHOULD_BE, {"every": every}))
-    trouble = _trouble(primary)
-    if trouble and light is Light.GOOD:
+    rehearsed, trouble = _rehearsed(primary), _trouble(primary)
+    if (trouble or any(one.text == STARTS_NOT for one in rehearsed)) and light is Light.GOOD:
         light, title = Light.WARN, PROTECTED_BUT
-    return light, title, words + trouble
+    return light, title, words + rehearsed + trouble
 
 
 def _rehearsing(primary: PrimaryAnswer, now: datetime) -> _Told:
@@ -187,6 +191,7 @@ def _outage(primary: PrimaryAnswer, now: datetime) -> _Told:
     words = [Words(LAST_SIGN, {"at": seen}) if seen else Words(NO_SIGN)]
     words += _last_copy(primary)
     words.append(Words(CAN_REPLACE if primary.newest_version else NO_COPY))
+    words += _rehearsed(primary)
     return Light.BAD, SILENT, words
 
 
@@ -230,6 +235,13 @@ _WORDS = {
 def _last_copy(primary: PrimaryAnswer) -> list[Words]:
     at = primary.newest_version_at
     return [Words(LAST_COPY, {"at": at})] if at else []
+
+
+def _rehearsed(primary: PrimaryAnswer) -> list[Words]:
+    last = primary.rehearsed
+    if last is None:
+        return []
+    return [Words(STARTS if last.outcome == Outcome.PASSED else STARTS_NOT, {"at": last.at})]
 
 
 def _trouble(primary: PrimaryAnswer) -> list[Words]:

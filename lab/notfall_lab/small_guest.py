@@ -1,0 +1,115 @@
+"""A small guest that starts from its own disk within seconds: BIOS, GRUB, kernel, one program.
+
+For what depends on a machine that starts, has addresses and serves a port, but not on a whole
+system in it. It needs no adaptation: kernel and cards are those that stand-ins have.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from notfall_lab.kernels import PROGRAMS, kernel_guest
+from notfallserver.server.host.run import run
+
+SIZE = 32 << 20
+_START = 1 << 20
+_BUSYBOX = Path("/bin/busybox")  # of the package busybox-static
+_GRUB = Path("/usr/lib/grub/i386-pc")
+_MODULES = (
+    *("virtio.ko", "virtio_ring.ko", "virtio_pci_modern_dev.ko", "virtio_pci_legacy_dev.ko"),
+    *("virtio_pci.ko", "failover.ko", "net_failover.ko", "virtio_net.ko"),
+)
+_EARLY = """set root=(hd0,msdos1)
+linux /vmlinuz console=ttyS0 console=tty0 quiet panic=-1 mitigations=off
+initrd /initrd
+boot
+"""
+
+
+@dataclass(frozen=True)
+class SmallGuest:
+    """``address`` and ``address6`` with prefix length; ``server`` is whom it calls."""
+
+    name: str
+    mac: str
+    address: str
+    address6: str
+    gateway: str
+    port: int
+    server: tuple[str, int]
+
+    def facts(self) -> dict[str, Any]:
+        """What its agent would tell of it."""
+        partition = {"number": 1, "start": _START, "size": SIZE - _START, "mountpoint": "/boot"}
+        card = {"name": "eth0", "mac": self.mac, "driver": "virtio_net"}
+        return {
+            "hostname": self.name,
+            "system": "Debian GNU/Linux",
+            "memory": 192 << 20,
+            "gateway": self.gateway,
+            "ports": [self.port],
+            "disks": [
+                {
+                    "name": "vda",
+                    "size": SIZE,
+                    "driver": "virtio_blk",
+                    "table": "dos",
+                    "partitions": [partition],
+                }
+            ],
+            "nics": [{**card, "addresses": [self.address, self.address6]}],
+        }
+
+    def make_disk(self, directory: Path) -> Path:
+        """Its disk as a raw file in ``directory``."""
+        kernel = kernel_guest("bookworm")
+        _make_initrd(self, kernel.root, directory)
+        early, core = directory / "early.cfg", directory / "core.img"
+        early.write_text(_EARLY)
+        parts = ("biosdisk", "part_msdos", "fat", "linux", "normal")
+        line = ["grub-mkimage", "-O", "i386-pc", "-p", "/", "-c", early, "-o", core, *parts]
+        run(line)
+        disk = directory / f"{self.name}.raw"
+        with disk.open("wb") as stream:
+            stream.write((_GRUB / "boot.img").read_bytes() + core.read_bytes())
+            stream.truncate(SIZE)
+        run(["sfdisk", "--quiet", disk], text_in=f"label: dos\nstart={_START >> 9}, type=c\n")
+        place = f"{disk}@@{_START}"
+        run(["mformat", "-i", place, "-T", str((SIZE - _START) >> 9), "-h", "16", "-s", "32"])
+        for name, file in (("vmlinuz", kernel.kernel), ("initrd", directory / "initrd")):
+            run(["mcopy", "-i", place, file, f"::{name}"])
+        return disk
+
+
+def _make_initrd(guest: SmallGuest, root: Path, directory: Path) -> None:
+    tree = directory / "tree"
+    patterns = [f"usr/lib/modules/*/kernel/*/{one}" for one in _MODULES]
+    patterns += [f"usr/lib/modules/*/kernel/*/*/{one}" for one in _MODULES]
+    run(["unsquashfs", "-quiet", "-no-progress", "-d", directory / "system", root, *patterns])
+    (tree / "modules").mkdir(parents=True)
+    for module in _MODULES:
+        (found,) = directory.glob(f"system/usr/lib/modules/*/kernel/**/{module}")
+        shutil.copyfile(found, tree / "modules" / module)
+    shutil.rmtree(directory / "system")
+    shutil.copy(_BUSYBOX, tree / "busybox")
+    shutil.copy(PROGRAMS / "small-init.sh", tree / "init")
+    (tree / "init").chmod(0o755)
+    settings = {
+        "NAME": guest.name,
+        "MODULES": " ".join(_MODULES),
+        "ADDRESS": guest.address,
+        "ADDRESS6": guest.address6,
+        "GATEWAY": guest.gateway,
+        "PORT": str(guest.port),
+        "SERVER": guest.server[0],
+        "SERVER_PORT": str(guest.server[1]),
+    }
+    lines = [f"{name}={shlex.quote(value)}\n" for name, value in settings.items()]
+    (tree / "settings").write_text("".join(lines))
+    files = "".join(f"{one.relative_to(tree)}\n" for one in sorted(tree.rglob("*")))
+    archive = f"cpio --quiet -o -H newc -R 0:0 | gzip -1 > {shlex.quote(str(directory))}/initrd"
+    run(["sh", "-c", archive], text_in=files, cwd=tree)

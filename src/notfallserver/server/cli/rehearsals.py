@@ -1,0 +1,68 @@
+"""``notfall rehearse`` and ``notfall rehearsals``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from notfallserver.server.cli.api import connect
+from notfallserver.server.cli.following import begin_job
+from notfallserver.server.cli.primaries import PrimaryName
+from notfallserver.server.cli.show import ago, chosen, lasting, local, tell, tell_json, tell_table
+
+
+def rehearse(
+    primary: PrimaryName,
+    keep_running: Annotated[
+        bool, typer.Option(help="Leave it running, to look at it, until its time is over.")
+    ] = False,
+    end: Annotated[bool, typer.Option("--end", help="End the one that runs.")] = False,
+) -> None:
+    """Start the newest copy in a network without a way out; fails unless it answers as it should.
+
+    The original works on, and nobody notices anything of it.
+    """
+    api = connect()
+    if end:
+        begin_job(api, api.post(f"/primaries/{primary}/rehearse/end"), False)
+        return
+    job = api.post(f"/primaries/{primary}/rehearse", {"keep_running": keep_running})
+    begin_job(api, job, not keep_running)
+    if keep_running and not chosen.as_json:
+        tell(f"End it: notfall rehearse {primary} --end")
+
+
+def rehearsals(primary: PrimaryName) -> None:
+    """List what came of rehearsals, the newest first."""
+    rows = connect().get(f"/primaries/{primary}/rehearsals")
+    if chosen.as_json:
+        tell_json(rows)
+        return
+    tell_table(
+        ("BEGAN", "AGE", "BY", "VERSION", "OUTCOME", "ANSWERED AFTER", "PORTS", "WHY"),
+        (
+            (
+                local(row["began_at"]),
+                ago(row["began_at"]),
+                row["who"],
+                row["version"],
+                row["outcome"],
+                "" if row["answered_s"] is None else lasting(row["answered_s"]),
+                _ports(row),
+                row["error"]["cause"] if row["error"] else "",
+            )
+            for row in rows
+        ),
+        f"There was no rehearsal yet: notfall rehearse {primary}",
+    )
+
+
+def _ports(row: dict[str, Any]) -> str:
+    told = [str(one) for one in row["ports"]] + [f"not {one}" for one in row["silent"]]
+    return ", ".join(told)
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(rehearse)
+    app.command()(rehearsals)

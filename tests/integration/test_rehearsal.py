@@ -1,0 +1,135 @@
+"""A rehearsal with a real machine: it is found out whether it starts, and nobody hears of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+from rehearsal_scene import BOOT_S, PORT, Alive, Eavesdropper, Scene, rehearsable, until
+
+from notfallserver.server.vm import MachineState
+from notfallserver.server.vm.hypervisor import LIVE
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+    pytest.mark.timeout(1500),
+]
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with rehearsable(tmp_path_factory.mktemp("reh"), "rehears", 203) as scene:
+        yield scene
+
+
+def events(scene: Scene) -> list[str]:
+    return [str(one["event"]) for one in scene.ask("/journal?primary=shop")]
+
+
+def test_it_starts_and_answers_and_the_lan_hears_nothing(scene: Scene) -> None:
+    """The original works on meanwhile, and is copied."""
+    with Eavesdropper(scene.lab.network.namespace()) as lan, Alive(scene.agent):
+        job = scene.begin()
+        row = scene.await_evidence(job)
+        assert (row["outcome"], row["ports"], row["silent"]) == ("passed", [PORT], [])
+        assert 0 < row["answered_s"] < BOOT_S and row["ended_at"] is None
+        assert scene.state() == "rehearsing"
+        assert scene.hypervisor.state(scene.rehearsal) is MachineState.RUNNING
+        until(lambda: scene.console("work/rehearsal").count("ASKED") >= 3)
+        assert "REACHED" not in scene.console("work/rehearsal")
+        with scene.server.root() as root:
+            assert root.get("/api/v1/primaries/shop/replicate").status_code == 405
+            again = root.post("/api/v1/primaries/shop/rehearse", json={})
+            assert again.json()["code"] == "not-in-this-state"
+        scene.agent.replicate()  # the original's next version
+        done = scene.server.notfall("rehearse", "shop", "--end")
+        assert done.returncode == 0, done.stderr
+        finished = scene.server.await_job(job)
+        assert finished["state"] == "done", finished
+        until(lambda: scene.state() == "normal")
+    assert lan.of(scene.guest.mac) == 0
+    assert len(lan.frames) > 0
+    scene.nothing_is_left()
+    with scene.server.root() as root:
+        picture = root.get(f"/api/v1/primaries/shop/rehearsals/{job}/picture")
+        assert picture.content.startswith(b"\x89PNG") and len(picture.content) > 500
+        shown = root.get("/api/v1/primaries/shop").json()["rehearsed"]
+        assert shown["outcome"] == "passed"
+        nobody = root.get("/api/v1/primaries/shop/rehearsals/nothing/picture")
+        assert nobody.status_code == 404
+    assert {"rehearse", "rehearsal_ended"} <= set(events(scene))
+
+
+def test_unattended_it_ends_by_itself_and_a_success_follows_a_failure(scene: Scene) -> None:
+    with Alive(scene.agent):
+        job = scene.begin()
+        until(lambda: scene.hypervisor.state(scene.rehearsal) in LIVE)
+        scene.hypervisor.kill(scene.rehearsal)  # as if the guest had crashed
+        failed = scene.server.await_job(job)
+        assert (failed["state"], failed["error"]["code"]) == ("failed", "stand-in-off")
+        assert scene.ask("/primaries/shop")["rehearsed"]["outcome"] == "failed"
+        until(lambda: scene.state() == "normal")
+        done = scene.server.notfall("rehearse", "shop", "--json", timeout=BOOT_S)
+        assert done.returncode == 0, done.stderr
+        result = json.loads(done.stdout.splitlines()[-1])["result"]
+        assert result["outcome"] == "passed" and result["ports"] == [PORT]
+        listed = scene.server.notfall("rehearsals", "shop")
+        assert "passed" in listed.stdout and str(PORT) in listed.stdout
+    until(lambda: scene.state() == "normal")
+    scene.nothing_is_left()
+
+
+def test_a_killed_server_leaves_nothing_of_it(scene: Scene) -> None:
+    with Eavesdropper(scene.lab.network.namespace()) as lan, Alive(scene.agent):
+        job = scene.begin()
+        until(lambda: scene.hypervisor.state(scene.rehearsal) in LIVE)
+        scene.kill_server()
+        assert scene.hypervisor.state(scene.rehearsal) in LIVE
+        scene.server.start()
+        row = scene.server.await_job(job)
+        assert row["state"] == "cancelled", row
+        until(lambda: scene.state() == "normal")
+    assert lan.of(scene.guest.mac) == 0
+    scene.nothing_is_left()
+    one = scene.rehearsals()[0]
+    assert (one["id"], one["outcome"]) == (job, "broken-off")
+    assert one["error"]["code"] == "rehearsal-restart" and datetime.fromisoformat(one["ended_at"])
+    # What an earlier one showed still counts.
+    assert scene.ask("/primaries/shop")["rehearsed"]["outcome"] == "passed"
+
+
+def test_what_is_not_ready_is_refused(scene: Scene) -> None:
+    scene.server.enrol("fresh")
+    refused = scene.server.notfall("rehearse", "fresh", "--json")
+    assert json.loads(refused.stderr)["code"] == "not-in-this-state"
+    refused = scene.server.notfall("rehearse", "shop", "--end", "--json")
+    assert json.loads(refused.stderr)["code"] == "no-rehearsal"
+
+
+def test_an_outage_ends_it_and_the_stand_in_takes_over(scene: Scene) -> None:
+    """Also the proof that the eavesdropper would have heard it."""
+    with Alive(scene.agent):
+        job = scene.begin()
+        scene.await_evidence(job)
+    until(lambda: scene.state() == "outage", 120)
+    assert scene.server.await_job(job)["state"] == "done"
+    scene.nothing_is_left()
+
+    with Alive(scene.agent):
+        job = scene.begin()
+        until(lambda: scene.hypervisor.state(scene.rehearsal) in LIVE)
+    with Eavesdropper(scene.lab.network.namespace()) as lan:
+        done = scene.server.notfall(
+            "activate", "shop", "--overrule", "I pulled its plug", "--no-follow", "--json"
+        )
+        assert done.returncode == 0, done.stderr
+        # Already in the answer to the click the rehearsal is over.
+        assert scene.hypervisor.state(scene.rehearsal) is MachineState.ABSENT
+        assert scene.server.job(job)["state"] == "cancelled"
+        until(lambda: scene.state() == "emergency", BOOT_S)
+        until(lambda: "REACHED" in scene.console("standin"))
+    assert lan.of(scene.guest.mac) > 0
+    assert scene.hypervisor.state(f"standin-{scene.agent.uuid}") is MachineState.RUNNING
