@@ -8,8 +8,16 @@ import pytest
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
 
-from notfallserver.server.web import language
-from notfallserver.server.web.words import findings, history, problems, situation
+from notfallserver.server.web import card, language
+from notfallserver.server.web.words import (
+    beginning,
+    findings,
+    history,
+    problems,
+    readiness,
+    setting_up,
+    situation,
+)
 
 
 def test_every_text_of_the_pages_has_its_german() -> None:
@@ -22,6 +30,7 @@ def test_every_text_of_the_pages_has_its_german() -> None:
     for told in (language.STATES, language.KINDS, language.PHASES, history.EVENTS):
         found |= set(told.values())
     found |= {*situation.TEXTS, *findings.TEXTS, *problems.TEXTS}
+    found |= {*readiness.TEXTS, *setting_up.TEXTS, *beginning.TEXTS, *card.TEXTS}
     rows = []
     for path in (language.HERE / "strings" / "de").glob("*.po"):
         with path.open("rb") as file:

@@ -17,7 +17,9 @@ from typing import Protocol
 
 from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.cycle.normal.limits import Limits, Wish
+from notfallserver.server.cycle.normal.readiness import Finding
 from notfallserver.server.cycle.outage.guard import Verdict
+from notfallserver.server.cycle.surroundings import Surroundings
 from notfallserver.server.pool.version import Application
 from notfallserver.server.records.jobs import Job
 from notfallserver.wire.errors import NotfallError
@@ -163,6 +165,12 @@ class Conductor(Protocol):
 
     def forecast(self, primary: str) -> Forecast | None:
         """How old the newest version will get; None while too little is known."""
+
+    def readiness(self, primary: str) -> Sequence[Finding]:
+        """What stands in the way of replacing it, worst first; empty while a stand-in works."""
+
+    def surroundings(self) -> Surroundings:
+        """What this server stands on; takes a second if a gateway or witness is silent."""
 
     def remove(self, primary: str, who: str) -> None:
         """Forget a primary and delete its versions; refused while it has a stand-in or a job."""

@@ -75,6 +75,12 @@ class People:
                 is not None
             )
 
+    def all(self) -> list[Somebody]:
+        """Everybody with their roles, by name."""
+        wanted = select(people.c.name, people.c.role).order_by(people.c.name)
+        with self._database.reading() as connection:
+            return [Somebody(row.name, Role(row.role)) for row in connection.execute(wanted)]
+
     def add(self, name: str, password: str, role: Role, who: str) -> None:
         """Somebody new."""
         with _hashing:

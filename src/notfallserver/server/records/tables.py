@@ -140,3 +140,10 @@ sessions = Table(
     Column("name", String(63), nullable=False),
     Column("expires_at", UtcTime),  # empty: the token of the command line
 )
+
+notes = Table(
+    "notes",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("value", JSON, nullable=False),
+)

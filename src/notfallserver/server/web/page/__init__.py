@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from notfallserver.server.web.page import (
     adding,
+    card,
     emergency,
     home,
     login,
@@ -13,8 +14,20 @@ from notfallserver.server.web.page import (
     records,
     recovery,
     server,
+    setting_up,
 )
 
 router = APIRouter(include_in_schema=False)
-for _module in (login, home, adding, primary, emergency, recovery, records, server):
+for _module in (
+    login,
+    home,
+    setting_up,
+    adding,
+    primary,
+    emergency,
+    recovery,
+    records,
+    server,
+    card,
+):
     router.include_router(_module.router)

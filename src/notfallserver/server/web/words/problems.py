@@ -130,6 +130,15 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "The request came from another web site and was refused.",
         "Use the emergency server's own page.",
     ),
+    "password-short": (
+        "The password is too short.",
+        "Take at least ten characters; several words are easy to remember.",
+    ),
+    "passwords-differ": ("The two passwords differ.", "Type the same one twice."),
+    "no-font": (
+        "The emergency card can't be drawn: a font is missing.",
+        "Install the package fonts-dejavu-core on the emergency server.",
+    ),
     "bad-time": ("This is no time.", "Choose day and time of day."),
     "internal": (
         "Something went wrong in the emergency server itself.",
