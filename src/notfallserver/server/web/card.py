@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,8 +16,11 @@ from notfallserver.server.records.people import Role
 from notfallserver.server.web.language import Speech
 from notfallserver.wire.errors import NotfallError
 
+# It tells of every table of every font that it packs.
+logging.getLogger("fontTools").setLevel(logging.WARNING)
+
 FONTS = Path("/usr/share/fonts/truetype/dejavu")
-"""Debian's fonts-dejavu-core: Latin, Greek, Cyrillic; what it lacks is drawn as a box."""
+"""Debian's fonts-dejavu-core: Latin, Greek, Cyrillic; what it lacks is shown as "?"."""
 _FACES = {"": "DejaVuSans.ttf", "B": "DejaVuSans-Bold.ttf"}
 _FONT = "card"
 
@@ -67,8 +71,8 @@ TEXTS = (
 
 _LEFT, _WIDE, _BOTTOM = 16, 178, 283
 _INK, _SOFT, _MAIN = (31, 42, 43), (92, 106, 107), (163, 42, 31)
-_ROWS = 7
-"""So many people and servers have room; twice as many servers, because they are in two columns."""
+_ROWS = 5
+"""So many people and contacts have room."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +139,8 @@ class _Page:
         self._code(urls[0], 210 - _LEFT - size, 34, size)
         self._pdf.set_xy(_LEFT, 34)
         self._line(self._speech.say(OPEN), 11, colour=_SOFT)
-        self._pdf.set_xy(_LEFT, 40)
-        self._fit(urls[0], 22, _WIDE - size - 8, bold=True)
+        self._pdf.set_xy(_LEFT, 39)
+        self._whole(urls[0], 22, _WIDE - size - 8)
         if others := urls[1:3]:
             self._pdf.set_xy(_LEFT, 51)
             shown = f"{self._speech.say(ALSO)} {', '.join(others)}"
@@ -156,7 +160,7 @@ class _Page:
             self._line(self._speech.say(title), 14.5, bold=True)
             self._pdf.set_xy(_LEFT + 15, y + 6.4)
             self._text(self._speech.say(text), 11.5, _WIDE - 15)
-            y = max(y + 15, self._pdf.get_y()) + 4.5
+            y = max(y + 13, self._pdf.get_y()) + 4.5
         self._pdf.set_draw_color(*_SOFT)
         self._pdf.line(_LEFT, y, _LEFT + _WIDE, y)
         self._pdf.set_y(y + 5)
@@ -167,7 +171,7 @@ class _Page:
         self._list(say(CALL), contacts or [(say(NOBODY_YET), "")], _LEFT, top, half, 13)
         people = [(name, say(ROLES[role])) for name, role in card.people]
         self._list(say(WHO), self._short(people, _ROWS), _LEFT + half + 10, top, half, 11)
-        top = top + 8 + 6.2 * max(3, min(_ROWS, max(len(contacts), len(people)))) + 4
+        top = top + 8 + 6.2 * min(_ROWS, max(3, len(contacts), len(people))) + 4
         rows = [(name, ", ".join(addresses[:2])) for name, addresses in card.servers]
         room = max(2, 2 * int((_BOTTOM - 14 - top - 8) / 6.2))
         shown = self._short(rows, room) or [(say(NONE_YET), "")]
@@ -202,10 +206,10 @@ class _Page:
         self._line(title, 11, colour=_MAIN, bold=True)
         for index, (name, more) in enumerate(rows):
             self._pdf.set_xy(x, y + 7 + index * 6.2)
-            self._fit(name, size, wide * (0.5 if more else 1), bold=bool(more) or size > 11)
+            self._fit(name, size, wide * (0.4 if more else 1), bold=bool(more) or size > 11)
             if more:
-                self._pdf.set_xy(x + wide * 0.53, y + 7 + index * 6.2)
-                self._fit(more, size - 1, wide * 0.47, colour=_SOFT)
+                self._pdf.set_xy(x + wide * 0.43, y + 7 + index * 6.2)
+                self._fit(more, size - 1, wide * 0.57, colour=_SOFT)
 
     def _code(self, content: str, x: float, y: float, size: float) -> None:
         """Drawn, not a picture: sharp on every printer. Four modules around it stay white."""
@@ -228,7 +232,7 @@ class _Page:
         self, text: str, size: float, bold: bool = False, colour: tuple[int, int, int] = _INK
     ) -> None:
         self._style(size, bold, colour)
-        self._pdf.cell(0, size * 0.4, text)
+        self._pdf.cell(0, size * 0.4, self._drawn(text))
 
     def _fit(
         self,
@@ -240,12 +244,26 @@ class _Page:
     ) -> None:
         """One line, made smaller until it fits, and cut where it would get too small to read."""
         self._style(size, bold, colour)
+        text = self._drawn(text)
         while self._pdf.get_string_width(text) > wide and size > 8:
             size -= 0.5
             self._style(size, bold, colour)
         while self._pdf.get_string_width(text) > wide:
             text = text.rstrip("…")[:-1] + "…"
         self._pdf.cell(wide, 6, text)
+
+    def _whole(self, text: str, size: float, wide: float) -> None:
+        """As large as fits into one line, else small in several; nothing is left out."""
+        self._style(size, True, _INK)
+        while self._pdf.get_string_width(text) > wide and size > 11:
+            size -= 0.5
+            self._style(size, True, _INK)
+        self._pdf.multi_cell(wide, 8 if size > 11 else 4.6, text, align=Align.L, wrapmode="CHAR")
+
+    def _drawn(self, text: str) -> str:
+        """A letter that the font lacks would be left out, as if it were not there."""
+        known = self._pdf.current_font.cmap  # type: ignore[union-attr]
+        return "".join(one if ord(one) in known else "?" for one in text)
 
     def _text(
         self, text: str, size: float, wide: float, colour: tuple[int, int, int] = _INK

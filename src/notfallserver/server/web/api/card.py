@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from notfallserver.server.addresses import address_urls
 from notfallserver.server.web.card import Card, draw_card
 from notfallserver.server.web.language import speech
 from notfallserver.server.web.peer import house_of
@@ -59,12 +60,13 @@ def card_of(request: Request) -> Card:
     return Card(
         company=texts.company.strip(),
         contacts=tuple(one.strip() for one in texts.contacts.splitlines() if one.strip()),
-        urls=house.urls,
+        urls=tuple(dict.fromkeys([*house.urls[:2], *address_urls(house.settings)])),
         fingerprint=house.authority.fingerprint,
         people=tuple((one.name, one.role) for one in house.catalogue.people.all()),
         servers=tuple(
             (one.name, tuple(one.machine.addresses()) if one.machine else ())
             for one in house.catalogue.primaries.all()
+            if one.newest_version
         ),
     )
 

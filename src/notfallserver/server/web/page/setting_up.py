@@ -6,7 +6,7 @@ import hashlib
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import Response
 
 from notfallserver.server.web.api.setting_up import Stand, keep_stand, stand_of, steps_of
 from notfallserver.server.web.page.show import go, show
@@ -69,9 +69,7 @@ def build_medium(request: Request, who: Administrator) -> Response:
 
 
 @router.post("/setup/state")
-def change_state(
-    request: Request, who: Administrator, state: Annotated[Stand, Form()]
-) -> HTMLResponse | Response:
+def change_state(request: Request, who: Administrator, state: Annotated[Stand, Form()]) -> Response:
     """Put aside, finished, or taken up again."""
     keep_stand(house_of(request).catalogue, state, who)
     return go(request, "/setup" if state is Stand.BEGUN else "/")

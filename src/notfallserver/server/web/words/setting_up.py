@@ -46,6 +46,7 @@ BRIDGE_GOOD = "The bridge %(bridge)s is there, with the network card %(cards)s."
 BRIDGE_MISSING = "The bridge %(bridge)s is missing: stand-ins would have no network."
 BRIDGE_EMPTY = "The bridge %(bridge)s is there, but no network card is on it."
 NO_CABLE = "No cable is plugged into %(cards)s."
+PLUG_IN = "Plug in the cable to the company's network, and look whether the switch is on."
 ITS_ADDRESS = "Its address: %(address)s."
 OTHER_BRIDGE = (
     "There is a bridge %(other)s already. If it leads to the company's network, write "
@@ -91,7 +92,16 @@ PROTECTED = "Protected: %(names)s."
 TEXTS = (
     *TITLES.values(),
     *(OWN, MADE_UP, CHANGE_IT, ROOM, NO_ROOM, PLACE, SHARES, NO_SHARING, IN_A_FILE, MORE_SPACE),
-    *(USE_XFS, BRIDGE_GOOD, BRIDGE_MISSING, BRIDGE_EMPTY, NO_CABLE, ITS_ADDRESS, OTHER_BRIDGE),
+    *(
+        USE_XFS,
+        BRIDGE_GOOD,
+        BRIDGE_MISSING,
+        BRIDGE_EMPTY,
+        NO_CABLE,
+        PLUG_IN,
+        ITS_ADDRESS,
+        OTHER_BRIDGE,
+    ),
     *(MAKE_BRIDGE, NO_CARD, GATEWAY_ANSWERS, GATEWAY_SILENT, NOBODY, NAME_WITNESS, RUNS, HAS),
     *(SILENT, START_LIBVIRT, NO_KVM, SWITCH_ON, EMULATED, USE_KVM, MEDIUM_THERE, MEDIUM_BUILDING),
     *(MEDIUM_MISSING, BUILD_IT, NO_SERVER, ON_ITS_WAY, PROTECTED),
@@ -200,9 +210,10 @@ def _network(around: Surroundings) -> Step:
         remedy, lines = _make_bridge(around)
         return Step("network", Light.BAD, (Words(text, values),), remedy, lines)
     words = [Words(BRIDGE_GOOD, {**values, "cards": names})]
-    light = Light.GOOD
+    remedy = ()
     if not any(one.carrier for one in cards):
-        light, words = Light.BAD, [*words, Words(NO_CABLE, {"cards": names})]
+        words.append(Words(NO_CABLE, {"cards": names}))
+        remedy = (Words(PLUG_IN),)
     address = [one for link in around.links if link.name == around.bridge for one in link.addresses]
     if address:
         words.append(Words(ITS_ADDRESS, {"address": ", ".join(address)}))
@@ -214,9 +225,9 @@ def _network(around: Surroundings) -> Step:
         words.append(Words(GATEWAY_SILENT, {"who": ", ".join(silent)}))
     if not asked:
         words.append(Words(NOBODY))
-    if around.answering:
-        return Step("network", light, tuple(words))
-    return Step("network", Light.BAD, tuple(words), (Words(NAME_WITNESS),))
+    if not around.answering and not remedy:
+        remedy = (Words(NAME_WITNESS),)
+    return Step("network", Light.BAD if remedy else Light.GOOD, tuple(words), remedy)
 
 
 def _outside(link: Link) -> bool:
