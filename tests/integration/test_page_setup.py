@@ -72,7 +72,7 @@ def test_the_first_start_leads_from_password_to_protection(tmp_path: Path) -> No
         page.fill("input[name=password]", OWN)
         page.fill("input[name=again]", "five plain words here")
         page.click("#own-password button")
-        expect(page.locator("main .problem")).to_contain_text("The two passwords differ.")
+        expect(page.locator("main .problem")).to_contain_text("The two new passwords differ.")
         page.fill("input[name=password]", OWN)
         page.fill("input[name=again]", OWN)
         page.click("#own-password button")

@@ -94,8 +94,9 @@ class People:
             connection.execute(insert(people).values(row))
             write_entry(connection, None, "person-added", who, details={"name": name, "role": role})
 
-    def set_password(self, name: str, password: str, who: str) -> None:
-        """Change a password, or make an administrator; all sessions of this name end."""
+    def set_password(self, name: str, password: str, who: str, keep: str = "") -> None:
+        """Change a password, or make an administrator; all sessions of this name end but the one
+        with the token ``keep``."""
         with _hashing:
             hashed = _hasher.hash(password)
         with self._database.writing() as connection:
@@ -106,7 +107,11 @@ class People:
                 row = {"name": name, "password_hash": hashed, "role": Role.ADMINISTRATOR}
                 connection.execute(insert(people).values(row))
             connection.execute(
-                delete(sessions).where(sessions.c.name == name, sessions.c.expires_at.is_not(None))
+                delete(sessions).where(
+                    sessions.c.name == name,
+                    sessions.c.expires_at.is_not(None),
+                    sessions.c.token_hash != _hash(keep),
+                )
             )
             write_entry(connection, None, "password-set", who, details={"name": name})
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import segno
 from fpdf import FPDF
-from fpdf.enums import Align, XPos, YPos
+from fpdf.enums import Align, WrapMode, XPos, YPos
 
 from notfallserver.server.records.people import Role
 from notfallserver.server.web.language import Speech
@@ -258,7 +258,9 @@ class _Page:
         while self._pdf.get_string_width(text) > wide and size > 11:
             size -= 0.5
             self._style(size, True, _INK)
-        self._pdf.multi_cell(wide, 8 if size > 11 else 4.6, text, align=Align.L, wrapmode="CHAR")
+        self._pdf.multi_cell(
+            wide, 8 if size > 11 else 4.6, text, align=Align.L, wrapmode=WrapMode.CHAR
+        )
 
     def _drawn(self, text: str) -> str:
         """A letter that the font lacks would be left out, as if it were not there."""

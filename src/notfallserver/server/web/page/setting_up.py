@@ -17,7 +17,7 @@ from notfallserver.server.web.words.situation import Light
 from notfallserver.wire.errors import NotfallError
 
 router = APIRouter()
-LEAST = 10
+LEAST = 12
 """Characters of a password."""
 Password = Annotated[str, Form(max_length=1000)]
 
@@ -51,15 +51,12 @@ def present(
 def choose_password(
     request: Request, who: Administrator, password: Password = "", again: Password = ""
 ) -> Response:
-    """A password of one's own; the session goes on under it, all others of this name end."""
+    """A password of one's own; this session goes on, all others of this name end."""
     people = house_of(request).catalogue.people
     if problem := _unfit(password, again):
         return show(request, "setup.html", _present(request, who, "password", problem), 422)
-    people.set_password(who, password, who)
-    answer = go(request, "/setup")
-    token = people.log_in(who, password)
-    answer.set_cookie(COOKIE, token, path="/", secure=True, httponly=True, samesite="strict")
-    return answer
+    people.set_password(who, password, who, keep=request.cookies.get(COOKIE, ""))
+    return go(request, "/setup")
 
 
 @router.post("/setup/medium")
@@ -79,13 +76,11 @@ def _unfit(password: str, again: str) -> NotfallError | None:
     if len(password) < LEAST:
         return NotfallError(
             "password-short",
-            "The password is too short.",
-            "Take at least ten characters; several words are easy to remember.",
+            f"The password is too short: it needs at least {LEAST} characters.",
+            "Take a longer one, such as four words in a row.",
         )
     if password != again:
-        return NotfallError(
-            "passwords-differ", "The two passwords differ.", "Type the same one twice."
-        )
+        return NotfallError("passwords-differ", "The two new passwords differ.", "Type them again.")
     return None
 
 

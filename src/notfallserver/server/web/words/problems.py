@@ -130,11 +130,11 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "The request came from another web site and was refused.",
         "Use the emergency server's own page.",
     ),
+    "passwords-differ": ("The two new passwords differ.", "Type them again."),
     "password-short": (
-        "The password is too short.",
-        "Take at least ten characters; several words are easy to remember.",
+        "The password is too short: it needs at least 12 characters.",
+        "Take a longer one, such as four words in a row.",
     ),
-    "passwords-differ": ("The two passwords differ.", "Type the same one twice."),
     "no-font": (
         "The emergency card can't be drawn: a font is missing.",
         "Install the package fonts-dejavu-core on the emergency server.",
