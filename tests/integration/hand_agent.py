@@ -31,11 +31,18 @@ def small_machine(*sizes: int, hostname: str = "hand") -> dict[str, Any]:
 class HandAgent:
     """The agent of one primary; ``disk`` is the content of its only disk."""
 
-    def __init__(self, server: ServerProcess, name: str, disk: bytes = b"") -> None:
+    def __init__(
+        self,
+        server: ServerProcess,
+        name: str,
+        disk: bytes = b"",
+        enrolled: dict[str, str] | None = None,
+    ) -> None:
+        """``enrolled`` is the answer to a line that was pasted already."""
         self.name = name
         self.disk = disk or os.urandom(FEW * BLOCK)
         self.machine = small_machine(len(self.disk))
-        self.enrolled = server.enrol(name, self.machine)
+        self.enrolled = enrolled or server.enrol(name, self.machine)
         self.uuid = self.enrolled["primary"]
         self._files = Path(server.directory, f"{name}.pem"), Path(server.directory, f"{name}.key")
         self._files[0].write_text(self.enrolled["certificate"])

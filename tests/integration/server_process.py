@@ -59,12 +59,16 @@ def token_of(line: str) -> str:
 
 @dataclass
 class ServerProcess:
-    """``inside`` stands before every command: the way into a network namespace."""
+    """``inside`` stands before every command: the way into a network namespace.
+
+    ``fresh``: whoever logs in first is led through the set-up; else it counts as put aside.
+    """
 
     directory: Path
     settings: dict[str, Any] = field(default_factory=dict)
     inside: Sequence[str] = ()
     port: int = field(default_factory=free_port)
+    fresh: bool = False
     password: str = ""
     process: subprocess.Popen[bytes] | None = None
 
@@ -100,6 +104,9 @@ class ServerProcess:
         made = self.notfall("server", "init", "--json")
         assert made.returncode == 0, made.stderr
         self.password = json.loads(made.stdout)["password"]
+        if not self.fresh:
+            with self.catalogue() as catalogue:
+                catalogue.notes.keep("set-up", {"state": "aside"}, "set-up-aside", "test")
         medium = self.data / "rescue"
         medium.mkdir()
         for path in vars(rescue_medium._medium_in(medium)).values():

@@ -85,7 +85,9 @@ def test_a_wrong_code_is_told_in_words_and_what_was_typed_stays(scene: Scene) ->
         expect(seen.page.locator("input[name=code]")).to_have_value("ABCD-EFGH")
 
 
-def test_a_server_is_added_by_a_line_and_its_page_opens_when_it_appears(tmp_path: Path) -> None:
+def test_a_server_is_added_by_a_line_and_its_first_copy_followed_when_it_appears(
+    tmp_path: Path,
+) -> None:
     with running(ServerProcess(tmp_path)) as server, browser(server.url, "en") as seen:
         seen.log_in(server.password)
         expect(seen.page.locator("h1")).to_have_text("No server is protected yet")
@@ -101,8 +103,8 @@ def test_a_server_is_added_by_a_line_and_its_page_opens_when_it_appears(tmp_path
         with server.client() as fresh:
             body = {"token": token_of(line), "machine": MACHINE}
             assert fresh.post("/agent/v1/enrol", json=body).status_code == 200
-        expect(seen.page).to_have_url(f"{seen.url}/p/shop", timeout=20000)
-        expect(seen.page.locator(".title")).to_have_text(situation.NOT_YET)
+        expect(seen.page).to_have_url(f"{seen.url}/add/follow?name=shop", timeout=20000)
+        expect(seen.page.locator("h1")).to_have_text("shop gets its protection")
 
 
 def test_a_refused_start_says_why_and_a_person_overrules_with_a_reason(tmp_path: Path) -> None:

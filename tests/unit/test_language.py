@@ -9,8 +9,18 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
 
 from notfallserver.server.cycle.browse import archive
-from notfallserver.server.web import language
-from notfallserver.server.web.words import findings, history, power, problems, roles, situation
+from notfallserver.server.web import card, language
+from notfallserver.server.web.words import (
+    beginning,
+    findings,
+    history,
+    power,
+    problems,
+    readiness,
+    roles,
+    setting_up,
+    situation,
+)
 
 
 def test_every_text_of_the_pages_has_its_german() -> None:
@@ -23,6 +33,8 @@ def test_every_text_of_the_pages_has_its_german() -> None:
     for told in (language.STATES, language.KINDS, language.PHASES, history.EVENTS):
         found |= set(told.values())
     for module in (situation, findings, problems, roles, power, archive):
+        found |= set(module.TEXTS)
+    for module in (readiness, setting_up, beginning, card):
         found |= set(module.TEXTS)
     rows = []
     for path in (language.HERE / "strings" / "de").glob("*.po"):

@@ -26,7 +26,12 @@ def own_urls(settings: Settings) -> tuple[str, ...]:
     """What agents and targets use, best first: as set, or made of this host's addresses."""
     if settings.urls:
         return settings.urls
-    addresses = host_addresses(settings.lan_bridge) or ["127.0.0.1"]
+    return address_urls(settings) or (f"https://127.0.0.1:{settings.listen_port}",)
+
+
+def address_urls(settings: Settings) -> tuple[str, ...]:
+    """By numbers: these work when no name does."""
+    addresses = host_addresses(settings.lan_bridge)
     shown = [f"[{one}]" if ":" in one else one for one in addresses]
     return tuple(f"https://{one}:{settings.listen_port}" for one in shown)
 

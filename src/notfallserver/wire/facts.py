@@ -64,6 +64,7 @@ class Nic:
     mac: str
     driver: str = ""
     addresses: List[str] = field(default_factory=list)  # with prefix length, IPv4 and IPv6
+    leased: List[str] = field(default_factory=list)  # those of them that the network gave
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def _read_disk(body: Any) -> Disk:
 
 
 def _read_nic(body: Any) -> Nic:
-    return _read(Nic, body, {"addresses": _text})
+    return _read(Nic, body, {"addresses": _text, "leased": _text})
 
 
 def read_machine(body: Any) -> Machine:

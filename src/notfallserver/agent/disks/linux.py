@@ -219,19 +219,27 @@ def _driver(node: Path) -> str:
 def _nics() -> List[Nic]:
     told = commands.read_json(["ip", "-j", "addr"])
     addresses: Dict[str, List[str]] = {}
+    leased: Dict[str, List[str]] = {}
     for one in told if isinstance(told, list) else []:
-        addresses[str(one.get("ifname"))] = [
-            f"{item['local']}/{item['prefixlen']}"
-            for item in one.get("addr_info", [])
-            if "local" in item and "prefixlen" in item
-        ]
+        for item in one.get("addr_info", []):
+            if "local" in item and "prefixlen" in item:
+                name, address = str(one.get("ifname")), f"{item['local']}/{item['prefixlen']}"
+                addresses.setdefault(name, []).append(address)
+                if item.get("dynamic"):
+                    leased.setdefault(name, []).append(address)
     names = sorted((one.name for one in _NET.iterdir() if one.is_dir()), key=_natural)
     # Bridges, bonds and VLANs count when a real card is below: not those of containers.
     chosen = [name for name in names if _has_hardware(name)]
     if not chosen:
         chosen = [name for name in names if name != "lo" and addresses.get(name)]
     return [
-        Nic(name, _text(_NET / name / "address"), _nic_driver(name), addresses.get(name, []))
+        Nic(
+            name,
+            _text(_NET / name / "address"),
+            _nic_driver(name),
+            addresses.get(name, []),
+            leased.get(name, []),
+        )
         for name in chosen
     ]
 

@@ -50,17 +50,25 @@ class Api:
         asked = {key: value for key, value in query.items() if value is not None}
         return self._call("GET", path, params=asked)
 
+    def get_bytes(self, path: str, **query: Any) -> bytes:
+        """What is no JSON."""
+        return self._request("GET", path, params=query).content
+
     def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
         return self._call("POST", path, json=body)
 
     def _call(self, method: str, path: str, **given: Any) -> Any:
+        answer = self._request(method, path, **given)
+        return answer.json() if answer.content else None
+
+    def _request(self, method: str, path: str, **given: Any) -> httpx.Response:
         try:
             answer = self._client.request(method, path, **given)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
         if not answer.is_success:
             raise _read_error(answer)
-        return answer.json() if answer.content else None
+        return answer
 
     def follow(self, job: str) -> Iterator[dict[str, Any]]:
         """The job now and at each change until it is over; goes on after a restart."""

@@ -77,9 +77,11 @@ def _job(job: dict[str, Any]) -> str:
 @app.command()
 def show(primary: PrimaryName) -> None:
     """One primary."""
-    row = connect().get(f"/primaries/{primary}")
+    api = connect()
+    row = api.get(f"/primaries/{primary}")
+    findings = api.get(f"/primaries/{primary}/readiness")
     if chosen.as_json:
-        tell_json(row)
+        tell_json({**row, "readiness": findings})
         return
     tell_pairs(
         (
@@ -103,6 +105,7 @@ def show(primary: PrimaryName) -> None:
             *_line_pairs(row),
             *(("recovery", _closeness(row["recovery"])) for _ in [0] if row["recovery"]),
             *(("under way", _job(job)) for job in row["jobs"]),
+            *((one["severity"].upper(), f"{one['words']} {one['remedy']}") for one in findings),
         )
     )
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from notfallserver.server.cli.api import connect
-from notfallserver.server.cli.show import ago, chosen, size, tell_json, tell_pairs
+from notfallserver.server.cli.show import ago, chosen, size, tell, tell_json, tell_pairs
 from notfallserver.server.settings import load_settings, settings_path
 from notfallserver.wire.errors import NotfallError
 
@@ -97,6 +97,41 @@ def run() -> None:
     from notfallserver.server.main import run as run_server
 
     run_server(load_settings(chosen.config))
+
+
+@app.command()
+def check() -> None:
+    """What this machine still lacks: the steps of the set-up, each with its remedy."""
+    row = connect().get("/setup")
+    if chosen.as_json:
+        tell_json(row)
+        return
+    marks = {"good": "ok", "busy": "under way", "warn": "LOOK", "bad": "MISSING"}
+    tell_pairs(
+        (
+            f"{step['title']}: {marks[step['light']]}",
+            "\n".join([*step["words"], *step["remedy"], *_lines(step["lines"][:1])]),
+        )
+        for step in row["steps"]
+    )
+
+
+def _lines(lines: list[dict[str, Any]]) -> list[str]:
+    """What is to be written where."""
+    return [f"\n# {file or 'as root:'}\n{text}" for one in lines for file, text in one["parts"]]
+
+
+@app.command()
+def card(
+    to: Annotated[Path, typer.Option(metavar="FILE", help="Where the PDF is written.")],
+    language: Annotated[str, typer.Option(help="en or de")] = "en",
+) -> None:
+    """Write the emergency card: a page to be printed and hung up."""
+    if language not in ("en", "de"):
+        raise typer.BadParameter("the language is en or de")
+    content = connect().get_bytes("/card.pdf", language=language)
+    to.write_bytes(content)
+    tell(f"The card is in {to}. Print it and hang it up.")
 
 
 @app.command()

@@ -19,8 +19,10 @@ from typing import Protocol
 from notfallserver.server.cycle.browse.shelf import Shelf
 from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.cycle.normal.limits import Limits, Wish
+from notfallserver.server.cycle.normal.readiness import Finding
 from notfallserver.server.cycle.outage.guard import Verdict
 from notfallserver.server.cycle.power import Order
+from notfallserver.server.cycle.surroundings import Surroundings
 from notfallserver.server.pool.version import Application
 from notfallserver.server.records.jobs import Job
 from notfallserver.server.vm.hypervisor import MachineState
@@ -192,6 +194,12 @@ class Conductor(Protocol):
 
     def forecast(self, primary: str) -> Forecast | None:
         """How old the newest version will get; None while too little is known."""
+
+    def readiness(self, primary: str) -> Sequence[Finding]:
+        """What stands in the way of replacing it, worst first; empty while a stand-in works."""
+
+    def surroundings(self) -> Surroundings:
+        """What this server stands on; takes a second if a gateway or witness is silent."""
 
     def remove(self, primary: str, who: str) -> None:
         """Forget a primary and delete its versions; refused while it has a stand-in or a job."""

@@ -23,9 +23,11 @@ from notfallserver.server.cycle.duties import Duties
 from notfallserver.server.cycle.emergency.captures import Captures
 from notfallserver.server.cycle.files import FileAccess
 from notfallserver.server.cycle.hands import Hands
+from notfallserver.server.cycle.inspection import look_around, readiness_of
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.cycle.normal.limits import LIMITS, Limits, Wish, changed, read_limits
+from notfallserver.server.cycle.normal.readiness import Finding
 from notfallserver.server.cycle.outage.guard import Verdict, overrule
 from notfallserver.server.cycle.outage.watch import examine_primary
 from notfallserver.server.cycle.power import Order, Power
@@ -48,6 +50,7 @@ from notfallserver.server.cycle.scrub import Scrub
 from notfallserver.server.cycle.seeds import Seeds, refuse_before_seed
 from notfallserver.server.cycle.standin import machine_name
 from notfallserver.server.cycle.state import WITH_STANDIN, Event, State, next_state
+from notfallserver.server.cycle.surroundings import Surroundings
 from notfallserver.server.cycle.views import forecast_of, pool_state, versions_of
 from notfallserver.server.cycle.way_back import WayBack
 from notfallserver.server.cycle.work import Work
@@ -120,6 +123,12 @@ class Conductor:
 
     def forecast(self, primary: str) -> Forecast | None:
         return forecast_of(self._means, self._row(primary))
+
+    def readiness(self, primary: str) -> Sequence[Finding]:
+        return readiness_of(self._means, self._row(primary))
+
+    def surroundings(self) -> Surroundings:
+        return look_around(self._means)
 
     # -- normal operation ------------------------------------------------------------------------
 

@@ -23,6 +23,17 @@ def machine_name(primary: str) -> str:
     return f"standin-{primary}"
 
 
+def memory_limit(settings: Settings) -> int:
+    """What a stand-in gets at most, in bytes."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return settings.standin_memory_mib << 20 or max(512 << 20, whole - SPARE_MEMORY)
+
+
+def cpu_limit() -> int:
+    """How many processors a stand-in gets at most."""
+    return os.cpu_count() or 1
+
+
 def describe_standin(
     settings: Settings, primary: str, machine: Machine, disks: Sequence[Path]
 ) -> VmSpec:
@@ -36,20 +47,15 @@ def describe_standin(
         bridge=settings.lan_bridge,
         accelerator=Accelerator(settings.accelerator),
         uefi=uefi,
-        cpu_limit=os.cpu_count() or 1,
-        memory_limit=_memory_limit(settings),
+        cpu_limit=cpu_limit(),
+        memory_limit=memory_limit(settings),
         serial_log=directory / "console.log",
     )
 
 
 def standin_memory(settings: Settings, machine: Machine) -> int:
     """What the stand-in of ``machine`` takes, in bytes."""
-    return fitting_memory(machine, _memory_limit(settings))
-
-
-def _memory_limit(settings: Settings) -> int:
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return settings.standin_memory_mib << 20 or max(512 << 20, whole - SPARE_MEMORY)
+    return fitting_memory(machine, memory_limit(settings))
 
 
 def hardware_of(spec: VmSpec, machine: Machine) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from notfallserver.server.records.events import EventBus
 from notfallserver.server.records.invites import Invites
 from notfallserver.server.records.jobs import Jobs
 from notfallserver.server.records.journal import Journal
+from notfallserver.server.records.notes import Notes
 from notfallserver.server.records.people import People
 from notfallserver.server.records.primaries import Primaries
 from notfallserver.server.records.rehearsals import Rehearsals
@@ -35,6 +36,7 @@ class Catalogue:
         self.second_factor = SecondFactor(database)
         self.rules = Rules(database)
         self.rehearsals = Rehearsals(database)
+        self.notes = Notes(database)
 
     @property
     def events(self) -> EventBus:

@@ -72,12 +72,19 @@ class Journal:
             write_entry(connection, primary, event, who, why, details=details)
 
     def entries(
-        self, primary: str | None = None, limit: int = 100, before: int | None = None
+        self,
+        primary: str | None = None,
+        limit: int = 100,
+        before: int | None = None,
+        event: str = "",
     ) -> list[Entry]:
-        """The newest entries first; ``before`` is the id from which to go on."""
+        """The newest entries first; ``before`` is the id from which to go on, ``event`` the only
+        kind wanted."""
         wanted = select(journal).order_by(journal.c.id.desc()).limit(limit)
         if primary is not None:
             wanted = wanted.where(journal.c.primary == primary)
+        if event:
+            wanted = wanted.where(journal.c.event == event)
         if before is not None:
             wanted = wanted.where(journal.c.id < before)
         with self._database.reading() as connection:

@@ -178,3 +178,10 @@ rules = Table(
     Column("name", String(63), primary_key=True),
     Column("value", JSON, nullable=False),
 )
+
+notes = Table(
+    "notes",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("value", JSON, nullable=False),
+)

@@ -23,7 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from notfallserver.server.web.words.history import EVENTS
 from notfallserver.server.web.words.problems import in_plain_words
-from notfallserver.server.web.words.situation import Value, Words
+from notfallserver.server.web.words.situation import Phrase, Size, Value, Words
 
 HERE = Path(__file__).parent
 LANGUAGES = ("en", "de")
@@ -122,6 +122,10 @@ class Speech:
             return self.ago(value)
         if isinstance(value, timedelta):
             return self.lasting(value.total_seconds())
+        if isinstance(value, Size):
+            return self.size(value)
+        if isinstance(value, Phrase):
+            return self.say(value)
         return str(value)
 
     def problem(self, code: str, cause: str, remedy: str) -> str:

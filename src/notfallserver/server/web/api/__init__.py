@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from notfallserver.server.web.api import (
     account,
     actions,
+    card,
     files,
     jobs,
     people,
@@ -12,12 +13,13 @@ from notfallserver.server.web.api import (
     primaries,
     rehearsals,
     seeds,
+    setting_up,
     system,
 )
 
 router = APIRouter(prefix="/api/v1")
 for part in (
     *(primaries, actions, power, rehearsals, files, seeds, jobs),
-    *(people, account, system),
+    *(people, account, setting_up, card, system),
 ):
     router.include_router(part.router)

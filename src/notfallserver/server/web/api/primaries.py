@@ -10,8 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from notfallserver.server.cycle.normal.limits import Wish
 from notfallserver.server.web.answers import InviteAnswer, PrimaryAnswer, VersionAnswer
 from notfallserver.server.web.enrol import invitation_line
+from notfallserver.server.web.language import speech
 from notfallserver.server.web.peer import house_of
 from notfallserver.server.web.people import Administrator, Person
+from notfallserver.server.web.words.readiness import told
 from notfallserver.wire.errors import NotfallError
 
 router = APIRouter(tags=["primaries"])
@@ -62,6 +64,15 @@ class LimitsRequest(BaseModel):
         return None if self.windows is None else tuple(self.windows)
 
 
+class FindingAnswer(BaseModel):
+    """``key`` stays the same in all versions, ``severity`` is blocker or warning."""
+
+    key: str
+    severity: str
+    words: str
+    remedy: str
+
+
 class RemoveRequest(BaseModel):
     """``confirm`` must repeat the primary's name."""
 
@@ -88,6 +99,23 @@ def primary_answer(request: Request, name: str) -> PrimaryAnswer:
     primary = house.catalogue.primaries.find(name)
     jobs = house.catalogue.jobs.unfinished(primary.uuid)
     return PrimaryAnswer.of(primary, jobs, house.conductor.forecast(primary.uuid))
+
+
+@router.get("/primaries/{name}/readiness")
+def readiness(request: Request, name: Name, who: Person) -> list[FindingAnswer]:
+    """What stands in the way of replacing this primary, worst first."""
+    house = house_of(request)
+    found = house.conductor.readiness(house.catalogue.primaries.find(name).uuid)
+    english = speech("en")
+    return [
+        FindingAnswer(
+            key=one.key,
+            severity=one.severity,
+            words=english.words(one.words),
+            remedy=english.words(one.remedy),
+        )
+        for one in told(found).list
+    ]
 
 
 @router.post("/invites", status_code=201)

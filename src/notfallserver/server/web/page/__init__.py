@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from notfallserver.server.web.page import (
     account,
     adding,
+    card,
     console,
     emergency,
     files,
@@ -18,11 +19,12 @@ from notfallserver.server.web.page import (
     recovery,
     rehearsal,
     server,
+    setting_up,
 )
 
 router = APIRouter(include_in_schema=False)
 for _module in (
-    *(login, home, adding, primary, emergency, console, recovery, rehearsal, files),
-    *(records, server, people, account),
+    *(login, home, setting_up, adding, primary, emergency, console, recovery, rehearsal, files),
+    *(records, server, people, account, card),
 ):
     router.include_router(_module.router)

@@ -9,10 +9,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
 from notfallserver.server.web.answers import JobAnswer, PrimaryAnswer
+from notfallserver.server.web.api.setting_up import Stand, stand_of
 from notfallserver.server.web.page.overview import overview
-from notfallserver.server.web.page.show import show
+from notfallserver.server.web.page.show import go, show
 from notfallserver.server.web.peer import house_of
-from notfallserver.server.web.people import Person
+from notfallserver.server.web.people import Person, find_person
 from notfallserver.server.web.stream import changes
 from notfallserver.server.web.words.situation import Light
 
@@ -24,7 +25,13 @@ _WORST_FIRST = list(Light)
 
 @router.get("/")
 def home(request: Request, who: Person) -> Response:
-    return show(request, "home.html", _tiles(request))
+    """The servers; on the first start, for whoever may, the set-up."""
+    catalogue = house_of(request).catalogue
+    stand, somebody = stand_of(catalogue), find_person(request)
+    unset = stand in (Stand.NEW, Stand.BEGUN) and somebody is not None and somebody.administers
+    if unset and not catalogue.primaries.all():
+        return go(request, "/setup")
+    return show(request, "home.html", {**_tiles(request), "unset": unset and stand is Stand.BEGUN})
 
 
 @router.get("/tiles")

@@ -30,6 +30,14 @@ class Light(StrEnum):
     GOOD = "good"
 
 
+class Size(int):
+    """Bytes; written in the largest fitting unit."""
+
+
+class Phrase(str):
+    """A text that is translated itself."""
+
+
 Value = str | int | datetime | timedelta
 
 

@@ -1,0 +1,125 @@
+"""Looks at what this emergency server stands on, and whether a primary could be replaced on it
+today. Nothing is changed."""
+
+from __future__ import annotations
+
+from shutil import disk_usage
+
+from notfallserver import VERSION
+from notfallserver.server.cycle.means import Means
+from notfallserver.server.cycle.normal import readiness
+from notfallserver.server.cycle.outage.probe import ask, lives
+from notfallserver.server.cycle.outage.witness import default_gateways
+from notfallserver.server.cycle.standin import cpu_limit, memory_limit
+from notfallserver.server.cycle.state import WITH_STANDIN, State
+from notfallserver.server.cycle.surroundings import Surroundings
+from notfallserver.server.cycle.views import forecast_of
+from notfallserver.server.host.network import find_manager, read_links
+from notfallserver.server.pool.store import PrimaryStore
+from notfallserver.server.records.primaries import Primary
+from notfallserver.server.rescue_medium import find_medium
+from notfallserver.server.vm.firmware import find_uefi
+from notfallserver.server.vm.hypervisor import HypervisorInfo
+from notfallserver.server.vm.spec import Accelerator
+from notfallserver.wire.errors import NotfallError
+
+
+def look_around(means: Means, asking: bool = True) -> Surroundings:
+    """``asking``: gateways and witnesses are asked too, which takes a second if one is silent."""
+    settings = means.settings
+    image = means.place.image
+    free, size = means.pool.free()
+    gateways = tuple(default_gateways())
+    asked = (*gateways, *settings.guard.witnesses) if asking else ()
+    heard = ask(asked)
+    return Surroundings(
+        pool=str(means.place.directory),
+        image=str(image or ""),
+        size=size,
+        room=min(free, disk_usage(image.parent).free) if image else free,
+        reflink=means.place.reflink,
+        bridge=settings.lan_bridge,
+        links=read_links(),
+        manager=find_manager(),
+        gateways=gateways,
+        witnesses=settings.guard.witnesses,
+        answering=tuple(
+            one for one in asked if lives([told for told in heard if told.address == one])
+        ),
+        hypervisor=_hypervisor(means),
+        accelerator=Accelerator(settings.accelerator),
+        cpus=cpu_limit(),
+        memory=memory_limit(settings),
+        medium=find_medium(means.rescue_dir) is not None,
+    )
+
+
+def readiness_of(means: Means, row: Primary) -> tuple[readiness.Finding, ...]:
+    """What stands in the way of replacing this primary; nothing while a stand-in works."""
+    if row.state in WITH_STANDIN or row.state == State.OUTAGE:
+        return ()
+    around = look_around(means, asking=False)
+    others = any(one.machine for one in means.catalogue.primaries.all() if one.uuid != row.uuid)
+    return readiness.find(
+        _facts(means, row),
+        readiness.Host(
+            cpus=around.cpus,
+            memory=around.memory,
+            free=around.room,
+            reflink=around.reflink,
+            bridge=around.bridge,
+            bridged=around.bridged,
+            hypervisor=around.hypervisor is not None,
+            accelerated=around.accelerated,
+            uefi=_has_uefi(means),
+            witnesses=bool(around.gateways or around.witnesses or others),
+        ),
+    )
+
+
+def _facts(means: Means, row: Primary) -> readiness.Facts:
+    store = means.pool.primary(row.uuid) if row.newest_version else None
+    versions = store.versions(most=readiness.LOOK_BACK * 4) if store else []
+    best = store.best() if store else None
+    prepared = store.prepared(best.stamp) if store and best else None
+    forecast = forecast_of(means, row)
+    failed = {
+        job.kind: (str(job.error.get("code", "")), str(job.error.get("cause", "")))
+        for job in reversed(means.catalogue.jobs.unmended(row.uuid))
+        if job.error
+    }
+    return readiness.Facts(
+        machine=row.machine,
+        heard=row.last_seen is not None,
+        agent=row.agent_version,
+        program=VERSION,
+        schedule_minutes=row.schedule_minutes,
+        copies=tuple(one.manifest for one in versions if one.manifest.kind == "replication"),
+        used=best.bytes_used if best else 0,
+        prepared=prepared is not None,
+        warnings=_warnings(store),
+        failed=failed,
+        outlook=forecast.outlook if forecast else None,
+    )
+
+
+def _warnings(store: PrimaryStore | None) -> tuple[tuple[str, str], ...]:
+    """Of the image that would start; it may be of an older version than the newest."""
+    prepared = store.newest_prepared() if store else None
+    told = prepared.record.get("warnings", []) if prepared else []
+    return tuple((str(one.get("code", "")), str(one.get("text", ""))) for one in told)
+
+
+def _hypervisor(means: Means) -> HypervisorInfo | None:
+    try:
+        return means.hypervisor.info()
+    except NotfallError:
+        return None
+
+
+def _has_uefi(means: Means) -> bool:
+    try:
+        find_uefi(means.settings.data_dir / "nvram.fd")
+    except NotfallError:
+        return False
+    return True

@@ -1,0 +1,201 @@
+"""Whether a primary could be replaced today: what stands in the way, known in peace time (pure).
+
+A blocker keeps the stand-in from starting or from doing its work; a warning is something that
+somebody should know before the worst day. Findings have stable keys; their words are the web's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from notfallserver.server.cycle.normal.forecast import Outlook
+from notfallserver.server.pool.version import Manifest
+from notfallserver.wire.cards import real_cards
+from notfallserver.wire.facts import Machine
+
+LOOK_BACK = 3
+"""So many runs in a row that read everything are no accident."""
+SCARCE = 0.1
+"""Free space below this share of what the primary uses is little for what its stand-in writes."""
+LEAST_FREE = 2 << 30
+"""Bytes below which no stand-in should write."""
+NEARLY = 0.9
+"""Memory that is cut by less is no news: firmware and kernel keep some of it for themselves."""
+
+
+class Severity(StrEnum):
+    """Worst first."""
+
+    BLOCKER = "blocker"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``values`` go into the words; sizes are bytes."""
+
+    key: str
+    severity: Severity
+    values: Mapping[str, str | int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Host:
+    """What this emergency server has for a stand-in; sizes in bytes.
+
+    ``hypervisor``: it answers; ``accelerated``: it can what the settings want of it;
+    ``witnesses``: there is somebody to ask whether the network works.
+    """
+
+    cpus: int
+    memory: int
+    free: int
+    reflink: bool
+    bridge: str
+    bridged: bool
+    hypervisor: bool
+    accelerated: bool
+    uefi: bool
+    witnesses: bool
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a primary. ``copies``: the newest versions that its agent made, newest
+    first; ``prepared``: the newest can start; ``warnings``: code and text of what the adaptation
+    noticed; ``failed``: code and
+    cause of the error of jobs of a kind that failed and were not made good."""
+
+    machine: Machine | None
+    heard: bool
+    agent: str
+    program: str
+    schedule_minutes: int
+    copies: tuple[Manifest, ...] = ()
+    used: int = 0
+    prepared: bool = False
+    warnings: tuple[tuple[str, str], ...] = ()
+    failed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    outlook: Outlook | None = None
+
+
+def find(facts: Facts, host: Host) -> tuple[Finding, ...]:
+    """Blockers first."""
+    found = [one for rule in _RULES for one in rule(facts, host)]
+    return tuple(sorted(found, key=lambda one: list(Severity).index(one.severity)))
+
+
+def _blocker(key: str, **values: str | int) -> Finding:
+    return Finding(key, Severity.BLOCKER, values)
+
+
+def _warning(key: str, **values: str | int) -> Finding:
+    return Finding(key, Severity.WARNING, values)
+
+
+def _why(facts: Facts, kind: str) -> dict[str, str]:
+    """Why the last job of this kind failed; empty if it did not."""
+    if kind not in facts.failed:
+        return {}
+    code, cause = facts.failed[kind]
+    return {"code": code, "why": cause}
+
+
+def _agent(facts: Facts, host: Host) -> Iterator[Finding]:
+    if not facts.heard:
+        yield _blocker("never-heard")
+    elif facts.agent and facts.agent != facts.program:
+        yield _warning("agent-differs", agent=facts.agent, program=facts.program)
+
+
+def _copies(facts: Facts, host: Host) -> Iterator[Finding]:
+    trouble = _why(facts, "replicate")
+    if not facts.copies:
+        if facts.heard:
+            yield _blocker("no-copy", **trouble) if trouble else _blocker("no-copy-yet")
+        return
+    if trouble:
+        yield _warning("copy-failed", **trouble)
+    if not facts.schedule_minutes:
+        yield _warning("no-schedule")
+    if facts.outlook is Outlook.CANNOT_KEEP_UP:
+        yield _warning("line-too-thin")
+    elif facts.outlook is Outlook.LATE:
+        yield _warning("runs-too-long")
+    newest = facts.copies[0]
+    if newest.consistency == "crash":
+        yield _warning("not-frozen")
+    for one in newest.applications:
+        if one.error:
+            yield _warning("application-not-frozen", name=one.name, why=one.error)
+    later = [one for one in facts.copies if one.base and not one.deep][:LOOK_BACK]
+    if len(later) == LOOK_BACK and all(one.read_all for one in later):
+        yield _warning("reads-all")
+
+
+def _image(facts: Facts, host: Host) -> Iterator[Finding]:
+    if not facts.copies:
+        return
+    if not facts.prepared:
+        trouble = _why(facts, "prepare")
+        yield _blocker("not-prepared", **trouble) if trouble else _warning("not-prepared-yet")
+    for code, text in facts.warnings:
+        known = code in ("nic-driver-missing", "unknown-device")
+        yield _warning(code if known else "image-warning", why=text)
+
+
+def _machine(facts: Facts, host: Host) -> Iterator[Finding]:
+    machine = facts.machine
+    if machine is None:
+        return
+    if machine.firmware == "uefi" and not host.uefi:
+        yield _blocker("no-firmware")
+    if any(part.filesystem == "crypto_LUKS" for disk in machine.disks for part in disk.partitions):
+        yield _warning("disk-key")
+    if machine.memory and host.memory < machine.memory * NEARLY:
+        yield _warning("less-memory", has=machine.memory, gets=host.memory)
+    if host.cpus < machine.cpus:
+        yield _warning("fewer-processors", has=machine.cpus, gets=host.cpus)
+    if facts.heard and not machine.ports:
+        yield _warning("no-services")
+
+
+def _network(facts: Facts, host: Host) -> Iterator[Finding]:
+    if not host.bridged:
+        yield _blocker("no-bridge", bridge=host.bridge)
+    if not host.witnesses:
+        yield _blocker("no-witness")
+    if facts.machine is None:
+        return
+    if not real_cards(facts.machine):
+        yield _blocker("no-card")
+    leased = [
+        address.split("/")[0]
+        for nic in facts.machine.nics
+        for address in nic.leased
+        if ":" not in address
+    ]
+    if leased:
+        yield _warning("address-leased", address=", ".join(dict.fromkeys(leased)))
+
+
+def _host(facts: Facts, host: Host) -> Iterator[Finding]:
+    if not host.hypervisor:
+        yield _blocker("no-hypervisor")
+    elif not host.accelerated:
+        yield _blocker("no-kvm")
+    # Without reflink the stand-in's disks are a second copy of all that is used.
+    needed = max(LEAST_FREE, 0 if host.reflink else facts.used)
+    if host.free < needed:
+        yield _blocker("no-space", free=host.free, needs=needed)
+    elif host.free < facts.used * SCARCE:
+        yield _warning("little-space", free=host.free)
+    if not host.reflink:
+        yield _warning("no-reflink")
+
+
+_RULES: tuple[Callable[[Facts, Host], Iterator[Finding]], ...] = (
+    *(_agent, _copies, _image, _host, _network, _machine),
+)
