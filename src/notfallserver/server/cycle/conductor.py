@@ -21,6 +21,7 @@ from notfallserver.server.cycle.duties import Duties
 from notfallserver.server.cycle.emergency.captures import Captures
 from notfallserver.server.cycle.files import FileAccess
 from notfallserver.server.cycle.means import Means
+from notfallserver.server.cycle.moves import because
 from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.cycle.normal.limits import LIMITS, Limits, Wish, changed, read_limits
 from notfallserver.server.cycle.outage.guard import Verdict, overrule
@@ -67,7 +68,7 @@ class Conductor:
         self.seeds = Seeds(means, runner, work)
         self.seeds.register()
         WayBack(means, runner, work, self._move).register()
-        self.duties = Duties(means, runner, self._move)
+        self.duties = Duties(means, runner, self._move, self.examine)
 
     # -- moving ----------------------------------------------------------------------------------
 
@@ -154,7 +155,7 @@ class Conductor:
                     who,
                 )
             except NotfallError as error:
-                self._move(row.uuid, Event.ACTIVATION_FAILED, "server", str(error))
+                self._move(row.uuid, Event.ACTIVATION_FAILED, "server", *because(error))
                 raise
 
     def _end_replication(self, primary: str) -> None:
@@ -255,7 +256,7 @@ class Conductor:
             return self._runner.submit("recover", row.uuid, {}, who)
         except NotfallError as error:
             self._means.catalogue.targets.release(shown.target)
-            self._move(row.uuid, Event.RECOVERY_FAILED, "server", str(error))
+            self._move(row.uuid, Event.RECOVERY_FAILED, "server", *because(error))
             raise
 
     def switch_back(self, primary: str, who: str, at: datetime | None = None) -> Job:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 
 from notfallserver.server.cycle.elsewhere import works_elsewhere
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.moves import Move
 from notfallserver.server.cycle.normal.deep import deep_due
-from notfallserver.server.cycle.outage.watch import examine_primary
+from notfallserver.server.cycle.outage.guard import Verdict
 from notfallserver.server.cycle.runner import JobRunner
 from notfallserver.server.cycle.seeds import awaits_seed
 from notfallserver.server.cycle.standin import machine_name
@@ -36,10 +36,17 @@ SCRUB_AGAIN_AFTER = timedelta(hours=12)
 class Duties:
     """A thread that looks at every primary every few seconds."""
 
-    def __init__(self, means: Means, runner: JobRunner, move: Move) -> None:
+    def __init__(
+        self,
+        means: Means,
+        runner: JobRunner,
+        move: Move,
+        examine: Callable[[str], Verdict],
+    ) -> None:
         self._means = means
         self._runner = runner
         self._move = move
+        self._examine = examine
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="duties", daemon=True)
         self._began = self._look_at_scrubs = _now()
@@ -76,8 +83,7 @@ class Duties:
         if row.state == State.OUTAGE and heard and row.agent_role == "primary":
             self._move(row.uuid, Event.PRIMARY_BACK, "server", "the agent was heard again")
         elif row.state == State.NORMAL and not heard:
-            means = self._means
-            verdict = examine_primary(means.settings, means.pool, means.catalogue.primaries, row)
+            verdict = self._examine(row.uuid)
             if verdict.allowed:
                 self._move(row.uuid, Event.OUTAGE_SEEN, "server", verdict.text, verdict.to_json())
 
@@ -102,7 +108,7 @@ class Duties:
         if row.state not in (State.EMERGENCY, State.RECOVERING) or not hypervisor.fell_over(name):
             return
         means = self._means
-        verdict = examine_primary(means.settings, means.pool, means.catalogue.primaries, row)
+        verdict = self._examine(row.uuid)
         if verdict.allowed:
             hypervisor.start(name)
             means.catalogue.journal.write(

@@ -28,11 +28,18 @@ class PrimaryChanged:
 
 
 @dataclass(frozen=True)
+class PrimaryHeard:
+    """Its agent called and told nothing new: with many servers that is most of all that happens."""
+
+    primary: str
+
+
+@dataclass(frozen=True)
 class TargetChanged:
     target: str
 
 
-Event = JobChanged | PrimaryChanged | TargetChanged
+Event = JobChanged | PrimaryChanged | PrimaryHeard | TargetChanged
 Listener = Callable[[Event], None]
 
 

@@ -9,18 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, or_, select, update
 
 from notfallserver.server.records.database import Database, now
-from notfallserver.server.records.events import PrimaryChanged
+from notfallserver.server.records.events import PrimaryChanged, PrimaryHeard
 from notfallserver.server.records.journal import write_entry
 from notfallserver.server.records.tables import primaries
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Machine, read_machine
 
+AWAY = timedelta(seconds=30)
+"""An agent that is silent for so long is news when it calls again."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 
 
@@ -81,6 +83,14 @@ class Primaries:
         with self._database.reading() as connection:
             rows = connection.execute(select(primaries).order_by(primaries.c.name_key))
             return [_primary(row) for row in rows]
+
+    def names(self) -> dict[str, str]:
+        """What all are called, by UUID."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                select(primaries.c.uuid, primaries.c.name).order_by(primaries.c.name_key)
+            )
+            return {row.uuid: row.name for row in rows}
 
     def find(self, name_or_uuid: str) -> Primary:
         """By name (case doesn't matter) or UUID; it must exist."""
@@ -161,15 +171,25 @@ class Primaries:
         self, uuid: str, boot_id: str, role: str, version: str, machine: Machine | None = None
     ) -> None:
         """Note a sign of life; ``machine`` where the agent sent new facts."""
-        values: dict[str, Any] = {
-            "last_seen": now(),
+        told: dict[str, Any] = {
             "agent_boot_id": boot_id,
             "agent_role": role,
             "agent_version": version,
         }
         if machine is not None:
-            values["machine"] = machine.to_json()
-        self._change(uuid, values, lasting=False)
+            told["machine"] = machine.to_json()
+        with self._database.writing(lasting=False) as connection:
+            before = connection.execute(select(primaries).where(primaries.c.uuid == uuid)).first()
+            connection.execute(
+                update(primaries).where(primaries.c.uuid == uuid).values(last_seen=now(), **told)
+            )
+        # Of one that was silent for long a page must tell that it is there again.
+        same = before is not None and before.last_seen is not None
+        quiet = same and now() - before.last_seen < AWAY
+        if quiet and all(before._mapping[key] == value for key, value in told.items()):
+            self._database.events.tell(PrimaryHeard(uuid))
+        else:
+            self._database.events.tell(PrimaryChanged(uuid))
 
     def set_schedule(
         self, uuid: str, schedule_minutes: int | None, capture_minutes: int | None, who: str

@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from notfallserver.server.web.api import actions, jobs, primaries, seeds, system
+from notfallserver.server.web.api import actions, jobs, journal, primaries, seeds, system
 
 router = APIRouter(prefix="/api/v1")
-for part in (primaries, actions, seeds, jobs, system):
+for part in (primaries, actions, seeds, jobs, journal, system):
     router.include_router(part.router)

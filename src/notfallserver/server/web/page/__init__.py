@@ -8,13 +8,14 @@ from notfallserver.server.web.page import (
     adding,
     emergency,
     home,
+    jobs,
+    journal,
     login,
     primary,
-    records,
     recovery,
     server,
 )
 
 router = APIRouter(include_in_schema=False)
-for _module in (login, home, adding, primary, emergency, recovery, records, server):
+for _module in (login, home, adding, primary, emergency, recovery, jobs, journal, server):
     router.include_router(_module.router)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
+from notfallserver.server.records.events import PrimaryHeard
 from notfallserver.server.web.answers import JobAnswer, PrimaryAnswer
 from notfallserver.server.web.page.overview import overview
 from notfallserver.server.web.page.show import show
@@ -38,7 +39,7 @@ async def follow(request: Request, who: Person) -> StreamingResponse:
     """Server-sent events without content: each says that the page is worth another look."""
 
     async def stream() -> AsyncIterator[str]:
-        async for _ in changes(request):
+        async for _ in changes(request, lambda event: not isinstance(event, PrimaryHeard)):
             yield "data: \n\n"
             await asyncio.sleep(PACE_S)
 

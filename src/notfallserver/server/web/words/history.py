@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from notfallserver.server.records.journal import Entry
+from notfallserver.server.records.journal import Entry, Wanted
+from notfallserver.server.web.words.reasons import reason_of
+from notfallserver.server.web.words.situation import Words
 
 EVENTS = {
     "invited": "Invited",
@@ -77,21 +79,40 @@ GRAVE = frozenset(
 
 @dataclass(frozen=True)
 class Happening:
-    """One line of the timeline; ``times`` entries of the same kind in a row, this is the newest."""
+    """One line of the timeline; ``times`` entries of the same kind in a row, this is the newest.
+
+    ``reasons`` say why; where they are None, ``why`` is as it was written.
+    """
 
     at: datetime
     event: str
     who: str
     why: str
     grave: bool
+    reasons: tuple[Words, ...] | None = None
     times: int = 1
+
+
+GRAVE_ONLY = "grave"
+"""The choice of a filter that stands for all grave events together."""
+
+
+def wanted_events(chosen: str) -> Wanted:
+    """The entries that a page calls ``chosen``: a kind of event, the grave ones, or all (empty)."""
+    if chosen == GRAVE_ONLY:
+        return Wanted(events=GRAVE)
+    if chosen == "capture":
+        return Wanted(events=("version",), kind="capture")
+    if chosen == "version":
+        return Wanted(events=("version",), kind="replication")
+    return Wanted(events=(chosen,)) if chosen else Wanted()
 
 
 def happening(one: Entry) -> Happening:
     """One entry."""
     kind = str(one.details.get("kind", ""))
     event = "capture" if one.event == "version" and kind == "capture" else one.event
-    return Happening(one.at, event, one.who, one.why, event in GRAVE)
+    return Happening(one.at, event, one.who, one.why, event in GRAVE, reason_of(one))
 
 
 def happenings(entries: Iterable[Entry]) -> list[Happening]:

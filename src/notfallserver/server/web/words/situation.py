@@ -29,7 +29,14 @@ class Light(StrEnum):
     GOOD = "good"
 
 
-Value = str | int | datetime | timedelta
+@dataclass(frozen=True)
+class Exact:
+    """A moment that is written with date and time of day."""
+
+    at: datetime
+
+
+Value = str | int | datetime | timedelta | Exact
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,16 @@
+"""Journal and jobs are found by what pages ask for, however many there are."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0006"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    for column in ("at", "event", "who"):
+        op.create_index(f"ix_journal_{column}", "journal", [column], unique=False)
+    op.create_index("ix_jobs_finished_at", "jobs", ["finished_at"], unique=False)
