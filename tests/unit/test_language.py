@@ -9,7 +9,8 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
 
 from notfallserver.server.web import language
-from notfallserver.server.web.words import findings, history, problems, situation
+from notfallserver.server.web.page import journal
+from notfallserver.server.web.words import findings, history, problems, reasons, situation
 
 
 def test_every_text_of_the_pages_has_its_german() -> None:
@@ -21,7 +22,8 @@ def test_every_text_of_the_pages_has_its_german() -> None:
     }
     for told in (language.STATES, language.KINDS, language.PHASES, history.EVENTS):
         found |= set(told.values())
-    found |= {*situation.TEXTS, *findings.TEXTS, *problems.TEXTS}
+    found |= {*situation.TEXTS, *findings.TEXTS, *problems.TEXTS, *reasons.TEXTS}
+    found |= {*language.PROGRAMS.values(), *journal.HEAD}
     rows = []
     for path in (language.HERE / "strings" / "de").glob("*.po"):
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Agents and rescue media of paper: threads that call at the real doors, as programs elsewhere do."""
+"""Agents and rescue media of paper: threads that call at the real doors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Machines as agents and rescue media have described them, captured by ``notfall_lab.dryrun.capture``."""
+"""Machines as agents and rescue media have told of them; see :mod:`notfall_lab.dryrun.capture`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page ``/world``: what happens outside. Only in the dry run, and open to whoever reaches it."""
+"""The page ``/world``: what happens outside. Only in the dry run, and open to all."""
 
 from __future__ import annotations
 

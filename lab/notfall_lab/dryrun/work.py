@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 from notfall_lab.dryrun.paper import (
@@ -15,10 +16,12 @@ from notfall_lab.dryrun.paper import (
     write_version,
 )
 from notfall_lab.dryrun.world import World, steps
+from notfallserver.server.cycle.moves import because
 from notfallserver.server.cycle.runner import Cancelled, JobContext
 from notfallserver.server.cycle.standin import machine_name
 from notfallserver.server.cycle.state import Event
 from notfallserver.server.cycle.work import Work
+from notfallserver.server.pool.health import Health
 from notfallserver.server.pool.store import Clones, PrimaryStore
 from notfallserver.server.rescue_medium import medium_in, seal_medium
 from notfallserver.wire.errors import NotfallError
@@ -93,7 +96,7 @@ class PaperWork(Work):
         for version in store.versions():
             self._pass(ctx, "checking", CHECK_S / 4, version.bytes_used)
             moment = datetime.now(timezone.utc).isoformat()
-            store.health.change(version.stamp, lambda one, at=moment: replace(one, checked_at=at))
+            store.health.change(version.stamp, partial(_checked, at=moment))
         return {"damaged": 0}
 
     # -- activation and emergency operation ------------------------------------------------------
@@ -114,7 +117,7 @@ class PaperWork(Work):
         except (Exception, Cancelled) as error:
             self._drop_unstarted(store, error)
             self.drop_standin(store)
-            self.move(primary, Event.ACTIVATION_FAILED, ctx.job.who, str(error) or "cancelled")
+            self.move(primary, Event.ACTIVATION_FAILED, ctx.job.who, *because(error))
             raise
         asked = datetime.fromisoformat(ctx.parameters["asked_at"])
         own = round((datetime.now(timezone.utc) - asked).total_seconds(), 3)
@@ -138,3 +141,7 @@ class PaperWork(Work):
         version = write_version(store, row.name, machine, Taken("capture", changed=changed))
         self._took_version(row.uuid, version.stamp)
         return {"version": version.stamp, "pause_ms": 9.0, "bytes_changed": changed}
+
+
+def _checked(health: Health, at: str) -> Health:
+    return replace(health, checked_at=at)

@@ -91,6 +91,6 @@ class World:
 
 
 def steps(seconds: float) -> list[float]:
-    """When to show progress in a work of ``seconds``: moments from its begin, about five a second."""
+    """When to show progress in a work of ``seconds``: moments from its begin, five a second."""
     count = max(2, min(200, round(seconds * 5)))
     return [seconds * (at + 1) / count for at in range(count)]

@@ -183,13 +183,11 @@ class Primaries:
             connection.execute(
                 update(primaries).where(primaries.c.uuid == uuid).values(last_seen=now(), **told)
             )
+        known = before is not None and all(before._mapping[key] == told[key] for key in told)
         # Of one that was silent for long a page must tell that it is there again.
-        same = before is not None and before.last_seen is not None
-        quiet = same and now() - before.last_seen < AWAY
-        if quiet and all(before._mapping[key] == value for key, value in told.items()):
-            self._database.events.tell(PrimaryHeard(uuid))
-        else:
-            self._database.events.tell(PrimaryChanged(uuid))
+        silent = before is None or before.last_seen is None or now() - before.last_seen > AWAY
+        changed = PrimaryChanged(uuid) if silent or not known else PrimaryHeard(uuid)
+        self._database.events.tell(changed)
 
     def set_schedule(
         self, uuid: str, schedule_minutes: int | None, capture_minutes: int | None, who: str

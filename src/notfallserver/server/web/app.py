@@ -17,6 +17,7 @@ from notfallserver.server.house import House
 from notfallserver.server.web import enrol
 from notfallserver.server.web.api import router as api
 from notfallserver.server.web.guard import Guard
+from notfallserver.server.web.packed import Packed
 from notfallserver.server.web.page import router as page
 from notfallserver.server.web.page.show import STATIC, tell_in_words, wants_words
 from notfallserver.server.web.people import LoginBrake
@@ -45,6 +46,7 @@ def make_app(house: House, further: Iterable[APIRouter] = ()) -> FastAPI:
     app.exception_handler(RequestValidationError)(_tell_invalid)
     app.exception_handler(ClientDisconnect)(_tell_cut)
     app.exception_handler(Exception)(_tell_unexpected)
+    app.add_middleware(Packed)
     app.add_middleware(Guard)
     return app
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
 from notfallserver.server.records.events import PrimaryHeard
@@ -18,20 +19,24 @@ from notfallserver.server.web.stream import changes
 from notfallserver.server.web.words.situation import Light
 
 router = APIRouter()
+Find = Annotated[str, Query(max_length=80)]
+MANY = 12
+"""More servers than these are grouped, and can be searched."""
 PACE_S = 1.0
 """No browser is told of changes more often."""
 _WORST_FIRST = list(Light)
 
 
 @router.get("/")
-def home(request: Request, who: Person) -> Response:
-    return show(request, "home.html", _tiles(request))
+def home(request: Request, who: Person, find: Find = "") -> Response:
+    return show(request, "home.html", _tiles(request, find))
 
 
 @router.get("/tiles")
-def tiles(request: Request, who: Person) -> HTMLResponse:
-    """The part of the page that changes."""
-    return show(request, "parts/tiles.html", _tiles(request))
+def tiles(request: Request, who: Person, find: Find = "") -> HTMLResponse:
+    """The part of the page that changes; ``find`` is in the name, system or address of what is
+    shown."""
+    return show(request, "parts/tiles.html", _tiles(request, find))
 
 
 @router.get("/changes")
@@ -46,16 +51,29 @@ async def follow(request: Request, who: Person) -> StreamingResponse:
     return StreamingResponse(stream(), media_type="text/event-stream")
 
 
-def _tiles(request: Request) -> dict[str, object]:
+def _tiles(request: Request, find: str) -> dict[str, object]:
+    """All that the tiles show. Of many servers those that are well are told briefly."""
     catalogue = house_of(request).catalogue
     jobs = catalogue.jobs.unfinished()
     unmended = catalogue.jobs.unmended()
     primaries = [PrimaryAnswer.of(one, jobs) for one in catalogue.primaries.all()]
     found = [overview(one, unmended) for one in primaries]
     found.sort(key=lambda one: (_WORST_FIRST.index(one.situation.light), one.primary.name))
+    shown = [one for one in found if _fits(one.primary, find.strip().lower())]
     counts = {light: sum(one.situation.light is light for one in found) for light in Light}
     return {
-        "tiles": found,
+        "tiles": shown,
+        "groups": {
+            light: [one for one in shown if one.situation.light is light] for light in Light
+        },
+        "many": len(found) > MANY,
+        "total": len(found),
+        "find": find,
         "counts": counts,
         "other_jobs": [JobAnswer.of(one) for one in jobs if one.primary is None],
     }
+
+
+def _fits(primary: PrimaryAnswer, find: str) -> bool:
+    told = (primary.name, primary.hostname, primary.system, *primary.addresses)
+    return not find or any(find in one.lower() for one in told)

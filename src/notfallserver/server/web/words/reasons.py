@@ -40,20 +40,11 @@ STANDIN_ON_REQUEST = "Copies of the stand-in only on request"
 DEEP_EVERY = "A check of everything every %(every)s"
 DEEP_NEVER = "No check of everything"
 OF_PERSON = "%(name)s"
+"""Whom or what it concerned."""
 TEXTS = (
-    *(
-        *VERDICTS.values(),
-        *ENDED.values(),
-        PAUSE,
-        LATE,
-        SWITCH_OFF,
-        FELL_OVER,
-        OF_COPY,
-        OLDER,
-        BLOCKS,
-    ),
-    *(UNSEEN, EVERY, ON_REQUEST, STANDIN_EVERY, STANDIN_ON_REQUEST, DEEP_EVERY, DEEP_NEVER),
-    OF_PERSON,
+    *(*VERDICTS.values(), *ENDED.values(), PAUSE, LATE, SWITCH_OFF, FELL_OVER, OF_COPY, OLDER),
+    *(BLOCKS, UNSEEN, EVERY, ON_REQUEST, STANDIN_EVERY, STANDIN_ON_REQUEST, DEEP_EVERY),
+    *(DEEP_NEVER, OF_PERSON),
 )
 SELF_EVIDENT = frozenset(
     {
