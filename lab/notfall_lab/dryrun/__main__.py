@@ -28,10 +28,13 @@ def main() -> None:
         for name, machine in SERVERS.items():
             dry.add(name, machine)
         dry.add("archive", "shop", ages=())  # its first copy is about to be made
-        print(f"The page:  {dry.house.urls[0]}/  name admin, password {given.password}")
-        print(f"The world: {dry.house.urls[0]}/world (who dies, who comes back)")
-        print("It ends with Ctrl-C.", flush=True)
-        dry.run()
+        url = dry.house.urls[0]
+        told = (
+            f"The page:  {url}/  name admin, password {given.password}\n"
+            f"The world: {url}/world (who dies, who comes back)\n"
+            "It ends with Ctrl-C."
+        )
+        dry.run(lambda: print(told, flush=True))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -91,8 +91,8 @@ class DryHouse:
         panel = world_router(self.world, self.boot, self.targets, list(TARGETS))
         return make_app(self.house, (panel,))
 
-    def run(self) -> None:
-        """Serve until a signal."""
+    def run(self, tell: Callable[[], None]) -> None:
+        """Serve until a signal; ``tell`` is called when the port answers."""
         hypervisor = cast("PaperHypervisor", self.means.hypervisor)
         agents = Agents(self.world, AgentDoor(self.means, self.conductor), hypervisor)
 
@@ -100,6 +100,7 @@ class DryHouse:
             agents.start()
             self.house.runner.submit("rescue_build", None, {}, "server", join=True)
             self.conductor.duties.start()
+            tell()
 
         try:
             serve(self.app(), self.house, {}, started)
