@@ -29,11 +29,11 @@ class DryRun:
 
 
 @contextmanager
-def dry_run(temporary: Path) -> Iterator[DryRun]:
-    """It must end in order and leave nothing in ``temporary``."""
+def dry_run(temporary: Path, more: int = 0) -> Iterator[DryRun]:
+    """With ``more`` servers. It must end in order and leave nothing in ``temporary``."""
     port = free_port()
     line = [sys.executable, "-W", "error", "-m", "notfall_lab.dryrun", "--port", str(port)]
-    line += ["--speed", str(SPEED), "--password", PASSWORD]
+    line += ["--more", str(more), "--speed", str(SPEED), "--password", PASSWORD]
     with (temporary / "log").open("w") as log:
         process = subprocess.Popen(
             line, stdout=subprocess.PIPE, stderr=log, text=True, env=_environment(temporary)

@@ -168,3 +168,49 @@ def test_a_full_pool_fails_the_next_copy(tmp_path: Path) -> None:
             time.sleep(0.1)
         assert found["error"]["code"] == "pool-full"
         assert client.get("/api/v1/status").json()["pool"]["free"] == 0
+
+
+@pytest.mark.parametrize("spoken", language.LANGUAGES)
+def test_many_servers_are_grouped_and_found(tmp_path: Path, spoken: str) -> None:
+    say = language.speech(spoken).say
+    with dry_run(tmp_path, more=20) as dry, browser(dry.url, spoken) as seen, api(dry) as client:
+        dry.happens("die", str(client.get("/api/v1/primaries/erp").json()["uuid"]))
+        seen.log_in(PASSWORD)
+        page = seen.page
+        worst = page.locator(".tiles article", has_text="erp")
+        expect(worst.locator(".title")).to_have_text(say(situation.SILENT), timeout=SOON)
+        expect(page.locator(".brief a", has_text="branch-07")).to_be_visible()
+        look(seen, f"{spoken}-many")
+        page.get_by_label(say("Find a server")).fill("branch-1")
+        expect(page.locator(".brief li")).to_have_count(10)
+        expect(worst).to_have_count(0)
+        time.sleep(2.5)  # the page looks at the present meanwhile, and still searches
+        expect(page.locator(".brief li")).to_have_count(10)
+        look(seen, f"{spoken}-found")
+        assert seen.problems == []
+
+
+def test_the_journal_is_filtered_and_saved(tmp_path: Path) -> None:
+    with dry_run(tmp_path) as dry, browser(dry.url, "de") as seen, api(dry) as client:
+        shop = str(client.get("/api/v1/primaries/shop").json()["uuid"])
+        reason = {"overrule_reason": "=I pulled its plug"}
+        assert client.post("/api/v1/primaries/shop/activate", json=reason).status_code == 202
+        seen.log_in(PASSWORD)
+        page = seen.page
+        page.goto(f"{dry.url}/journal")
+        rows = page.locator("tbody tr")
+        page.get_by_label("Server", exact=True).select_option(shop)
+        page.get_by_label("Was", exact=True).select_option("overruled")
+        page.get_by_label("Wer", exact=True).select_option("admin")
+        page.get_by_role("button", name="Zeigen").click()
+        expect(rows).to_have_count(1)
+        expect(rows).to_contain_text("=I pulled its plug")  # as it was typed
+        look(seen, "de-journal-filtered")
+        with page.expect_download() as saved:
+            page.click("#export")
+        lines = Path(saved.value.path()).read_text("utf-8-sig").splitlines()
+        assert len(lines) == 2 and lines[0].startswith("Wann;Server;")
+        assert ";'=I pulled its plug;admin;overruled;" in lines[1]
+        page.fill("input[name=until]", "2020-01-01")
+        page.get_by_role("button", name="Zeigen").click()
+        expect(page.locator("main")).to_contain_text("Dazu gibt es nichts.")

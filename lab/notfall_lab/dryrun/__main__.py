@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--password", default="dry-run")
     parser.add_argument("--speed", type=float, default=1, help="so many times faster (1 to 20)")
+    parser.add_argument("--more", type=int, default=0, help="so many further servers, all well")
     given = parser.parse_args()
     logging.basicConfig(level="WARNING", format="%(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
@@ -27,6 +28,8 @@ def main() -> None:
     ):
         for name, machine in SERVERS.items():
             dry.add(name, machine)
+        for number in range(given.more):
+            dry.add(f"branch-{number + 1:02}", "shop")
         dry.add("archive", "shop", ages=())  # its first copy is about to be made
         url = dry.house.urls[0]
         told = (

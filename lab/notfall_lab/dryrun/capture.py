@@ -9,32 +9,26 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from notfall_lab.cycle import (
-    BOOT_S,
-    Play,
-    TargetSpec,
-    boot_target,
-    build_medium,
-    enrol,
-    start_primary,
-    start_server,
-)
+from notfall_lab.cycle import Play, TargetSpec, boot_target, build_medium
 from notfall_lab.dryrun.hypervisor import SCREENS
 from notfall_lab.dryrun.machines import CAPTURED
-from notfall_lab.machine import Hardware, Machine
-from notfall_lab.recipe_guest import BIOS, UEFI
+from notfall_lab.image import make_image
+from notfall_lab.machine import HardDisk, Hardware, Machine
+from notfall_lab.recipe_guest import BIOS, UEFI, Recipe
 from notfall_lab.recipe_storage import STORAGE, storage_disks
 from notfall_lab.timeline import Timeline
 from notfall_lab.world import World
 from notfallserver.server.records import open_catalogue
 
 GIB = 1 << 30
+PATIENCE_S = 1200.0
 SCREEN_AFTER_S = (2, 8, 16, 60)
 TARGETS = {
     "new-bios": (BIOS, TargetSpec(bus="sata", sizes=(4 * GIB, 3 * GIB))),
@@ -51,7 +45,7 @@ def _keep(name: str, facts: dict[str, Any]) -> None:
 
 def _told(world: World, ask: Callable[[Any], Any]) -> dict[str, Any]:
     """Wait for what an agent or a rescue medium tells the server."""
-    until = time.monotonic() + BOOT_S
+    until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         catalogue = open_catalogue(world.directory / "data")
         try:
@@ -64,59 +58,63 @@ def _told(world: World, ask: Callable[[Any], Any]) -> dict[str, Any]:
     raise TimeoutError("nobody told of the machine")
 
 
-def _guest(play: Play) -> None:
-    name = play.recipe.name
-    start_primary(play)
-    enrol(play)
-    _keep(name, _told(play.world, lambda known: known.primaries.find(name).machine))
-
-
-def _storage(world: World) -> None:
-    folder = world.directory / f"m-{STORAGE.name}"
-    hardware = Hardware(STORAGE.name, tuple(storage_disks(folder)), STORAGE.mac)
+def _start(world: World, recipe: Recipe, disks: Sequence[HardDisk], folder: Path) -> Machine:
+    hardware = Hardware(recipe.name, tuple(disks), recipe.mac, recipe.firmware)
     machine = world.keep(Machine(hardware, folder, world.lan))
     machine.power_on()
-    world.shell(STORAGE).wait(BOOT_S)
-    play = Play(world, STORAGE, Timeline("storage"))
-    enrol(play)
-    name = STORAGE.name
+    return machine
+
+
+def _guest(world: World, recipe: Recipe) -> None:
+    name = recipe.name
+    folder = world.directory / f"m-{name}"
+    if recipe is STORAGE:
+        disks = storage_disks(folder)
+    else:
+        disks = [HardDisk(one) for one in make_image(recipe).copy_to(folder)]
+    machine = _start(world, recipe, disks, folder)
+    if recipe is BIOS:
+        _screens(machine)
+    world.shell(recipe).wait(PATIENCE_S)
+    line = world.notfall("primary", "invite", name)["line"]
+    world.shell(recipe).run(line, timeout=PATIENCE_S)
     _keep(name, _told(world, lambda known: known.primaries.find(name).machine))
     machine.cut_power()
 
 
-def _screens(play: Play) -> None:
+def _screens(machine: Machine) -> None:
     """A guest's screen while it starts."""
-    if play.primary is None:
-        raise RuntimeError("no machine was started")
     SCREENS.mkdir(exist_ok=True)
-    play.primary.cut_power()
-    play.primary.power_on()
     began = time.monotonic()
     for number, after in enumerate(SCREEN_AFTER_S):
         time.sleep(max(0.0, began + after - time.monotonic()))
-        play.primary.screenshot(SCREENS / f"{number}.png")
+        machine.screenshot(SCREENS / f"{number}.png")
+
+
+def _target(world: World, name: str) -> None:
+    recipe, spec = TARGETS[name]
+    play = Play(world, recipe, Timeline("capture"), spec)
+    build_medium(play)
+    boot_target(play)
+    _keep(name, _told(world, _last_target))
+    if play.target is not None:
+        play.target.cut_power()
 
 
 def main() -> None:
+    """All, or those that are named."""
+    guests = {one.name: one for one in (BIOS, UEFI, STORAGE)}
+    wanted = sys.argv[1:] or [*guests, *TARGETS]
     directory = Path(tempfile.mkdtemp(prefix="nf-facts-", dir="/var/tmp"))
     try:
         with World("facts", directory) as world:
-            timeline = Timeline("capture")
-            plays = [Play(world, one, timeline) for one in (BIOS, UEFI)]
-            start_server(plays[0])
-            for play in plays:
-                _guest(play)
-                _screens(play)
-                if play.primary is not None:
-                    play.primary.cut_power()
-            _storage(world)
-            for name, (recipe, spec) in TARGETS.items():
-                play = Play(world, recipe, timeline, spec)
-                build_medium(play)
-                boot_target(play)
-                _keep(name, _told(world, _last_target))
-                if play.target is not None:
-                    play.target.cut_power()
+            world.set_up_server()
+            world.start_server()
+            for name in wanted:
+                if name in guests:
+                    _guest(world, guests[name])
+                else:
+                    _target(world, name)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, insert, select, text
+from sqlalchemy import ColumnElement, Connection, Select, and_, insert, or_, select, text
 
 from notfallserver.server.records.database import Database, now
 from notfallserver.server.records.tables import journal
@@ -86,6 +86,15 @@ def write_entry(
     )
 
 
+def _before(entry: int) -> ColumnElement[bool]:
+    """Entries older than this one; those of one moment are ordered by id."""
+    moment = select(journal.c.at).where(journal.c.id == entry).scalar_subquery()
+    return or_(
+        journal.c.at < moment,
+        and_(journal.c.at == moment, journal.c.id < entry),
+    )
+
+
 class Journal:
     """The journal of this server."""
 
@@ -114,9 +123,10 @@ class Journal:
         """The newest entries first; ``before`` is the id from which to go on."""
         if primary is not None:
             wanted = replace(wanted, primary=primary)
-        query = wanted.of(select(journal)).order_by(journal.c.id.desc()).limit(limit)
+        order = (journal.c.at.desc(), journal.c.id.desc())
+        query = wanted.of(select(journal)).order_by(*order).limit(limit)
         if before is not None:
-            query = query.where(journal.c.id < before)
+            query = query.where(_before(before))
         with self._database.reading() as connection:
             return [Entry(**row._mapping) for row in connection.execute(query)]
 

@@ -19,7 +19,7 @@ from notfallserver.server.records.events import PrimaryChanged, PrimaryHeard
 from notfallserver.server.records.journal import write_entry
 from notfallserver.server.records.tables import primaries
 from notfallserver.wire.errors import NotfallError
-from notfallserver.wire.facts import Machine, read_machine
+from notfallserver.wire.facts import Machine
 
 AWAY = timedelta(seconds=30)
 """An agent that is silent for so long is news when it calls again."""
@@ -127,7 +127,7 @@ class Primaries:
                     uuid,
                     name,
                     state=state,
-                    machine=machine.to_json() if machine else None,
+                    machine=machine,
                     newest_version=newest_version,
                     schedule_minutes=schedule_minutes,
                     capture_minutes=capture_minutes,
@@ -177,7 +177,7 @@ class Primaries:
             "agent_version": version,
         }
         if machine is not None:
-            told["machine"] = machine.to_json()
+            told["machine"] = machine
         with self._database.writing(lasting=False) as connection:
             before = connection.execute(select(primaries).where(primaries.c.uuid == uuid)).first()
             connection.execute(
@@ -214,7 +214,7 @@ class Primaries:
         """Note the newest version; the pool is what counts, this is for showing it quickly."""
         values: dict[str, Any] = {"newest_version": stamp}
         if machine is not None:
-            values["machine"] = machine.to_json()
+            values["machine"] = machine
         self._change(uuid, values)
 
     def note(self, uuid: str, **values: Any) -> dict[str, Any]:
@@ -248,5 +248,4 @@ class Primaries:
 def _primary(row: Row[Any]) -> Primary:
     values = dict(row._mapping)
     del values["name_key"]
-    values["machine"] = read_machine(row.machine) if row.machine else None
     return Primary(**values)

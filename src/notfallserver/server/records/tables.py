@@ -5,7 +5,9 @@ Times are UTC, kept as ISO text with microseconds, so that they sort as text. Do
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -13,12 +15,16 @@ from sqlalchemy import (
     Boolean,
     Column,
     Dialect,
+    Index,
     Integer,
     MetaData,
     String,
     Table,
+    Text,
     TypeDecorator,
 )
+
+from notfallserver.wire.facts import Machine, read_machine
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -38,6 +44,25 @@ class UtcTime(TypeDecorator[datetime]):
         return None if value is None else datetime.fromisoformat(value)
 
 
+class MachineFacts(TypeDecorator[Machine]):
+    """A machine as JSON. Facts hardly change and are read with every look at the primaries, so the
+    same text is understood once."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Machine | None, dialect: Dialect) -> str | None:
+        return None if value is None else json.dumps(value.to_json())
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> Machine | None:
+        return _machine(value) if value and value != "null" else None
+
+
+@lru_cache(maxsize=1024)
+def _machine(text: str) -> Machine:
+    return read_machine(json.loads(text))
+
+
 metadata = MetaData()
 
 primaries = Table(
@@ -54,7 +79,7 @@ primaries = Table(
     Column("agent_boot_id", String(64), nullable=False, default=""),
     Column("agent_role", String(16), nullable=False, default=""),
     Column("agent_version", String(64), nullable=False, default=""),
-    Column("machine", JSON(none_as_null=True)),
+    Column("machine", MachineFacts),
     Column("newest_version", String(32), nullable=False, default=""),
     Column("notes", JSON, nullable=False),
 )
@@ -83,13 +108,16 @@ journal = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("at", UtcTime, nullable=False, index=True),
-    Column("primary", String(36), index=True),
-    Column("event", String(64), nullable=False, index=True),
-    Column("who", String(128), nullable=False, index=True),
+    Column("primary", String(36)),
+    Column("event", String(64), nullable=False),
+    Column("who", String(128), nullable=False),
     Column("why", String, nullable=False),
     Column("from_state", String(32), nullable=False),
     Column("to_state", String(32), nullable=False),
     Column("details", JSON, nullable=False),
+    Index("ix_journal_primary_at", "primary", "at"),
+    Index("ix_journal_event_at", "event", "at"),
+    Index("ix_journal_who_at", "who", "at"),
 )
 
 invites = Table(
