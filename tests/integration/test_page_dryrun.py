@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -12,6 +14,7 @@ from dry_run import PASSWORD, DryRun, dry_run
 from page_browser import Seen, browser
 from playwright.sync_api import expect
 
+from notfallserver.server.cycle.outage.guard import Reason
 from notfallserver.server.web import language
 from notfallserver.server.web.words import findings, history, situation
 
@@ -63,7 +66,7 @@ def test_the_whole_story_by_clicks(tmp_path: Path, spoken: str) -> None:
         tile.get_by_role("link", name=say("Start the stand-in")).click()
 
         expect(title).to_have_text(named("Is %(name)s really down?"))
-        down = say(findings.TITLES[findings.Reason.SILENT])
+        down = say(findings.TITLES[Reason.SILENT])
         expect(page.locator("section.good .title")).to_have_text(down, timeout=SOON)
         look(seen, f"{spoken}-3-findings")
         page.get_by_role("button", name=say("Start the stand-in now")).click()
@@ -109,10 +112,11 @@ def test_the_whole_story_by_clicks(tmp_path: Path, spoken: str) -> None:
         assert seen.hosts == {seen.url.split("/")[2]}
 
 
-def api(dry: DryRun) -> httpx.Client:
-    client = httpx.Client(base_url=dry.url, verify=dry.trust)
-    client.post("/login", data={"name": "admin", "password": PASSWORD})
-    return client
+@contextmanager
+def api(dry: DryRun) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=dry.url, verify=dry.trust) as client:
+        client.post("/login", data={"name": "admin", "password": PASSWORD})
+        yield client
 
 
 def state_of(client: httpx.Client, name: str, wanted: str) -> dict[str, object]:

@@ -6,6 +6,7 @@ Times are UTC, kept as ISO text with microseconds, so that they sort as text. Do
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -20,7 +21,6 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
-    Text,
     TypeDecorator,
 )
 
@@ -48,14 +48,16 @@ class MachineFacts(TypeDecorator[Machine]):
     """A machine as JSON. Facts hardly change and are read with every look at the primaries, so the
     same text is understood once."""
 
-    impl = Text
+    impl = JSON
     cache_ok = True
 
-    def process_bind_param(self, value: Machine | None, dialect: Dialect) -> str | None:
-        return None if value is None else json.dumps(value.to_json())
+    def bind_processor(self, dialect: Dialect) -> Callable[[Machine | None], str | None]:
+        return lambda value: None if value is None else json.dumps(value.to_json())
 
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> Machine | None:
-        return _machine(value) if value and value != "null" else None
+    def result_processor(
+        self, dialect: Dialect, coltype: object
+    ) -> Callable[[str | None], Machine | None]:
+        return lambda text: _machine(text) if text else None
 
 
 @lru_cache(maxsize=1024)
