@@ -203,9 +203,8 @@ def test_the_journal_is_filtered_and_saved(tmp_path: Path) -> None:
         page = seen.page
         page.goto(f"{dry.url}/journal")
         rows = page.locator("tbody tr")
-        page.get_by_label("Server", exact=True).select_option(shop)
-        page.get_by_label("Was", exact=True).select_option("overruled")
-        page.get_by_label("Wer", exact=True).select_option("admin")
+        for field, chosen in (("primary", shop), ("event", "overruled"), ("by", "admin")):
+            page.locator(f"select[name={field}]").select_option(chosen)
         page.get_by_role("button", name="Zeigen").click()
         expect(rows).to_have_count(1)
         expect(rows).to_contain_text("=I pulled its plug")  # as it was typed

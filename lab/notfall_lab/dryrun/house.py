@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -28,7 +29,9 @@ from notfallserver.server.cycle.state import Event, State
 from notfallserver.server.house import House
 from notfallserver.server.pool.known import KnownContent
 from notfallserver.server.pool.setup import PoolPlace
+from notfallserver.server.pool.version import Version
 from notfallserver.server.records import open_catalogue
+from notfallserver.server.records.catalogue import FILE
 from notfallserver.server.settings import Settings
 from notfallserver.server.vm.hypervisor import Hypervisor
 from notfallserver.server.web.app import make_app
@@ -75,8 +78,19 @@ class DryHouse:
             catalogue.primaries.move(
                 uuid, State.NEW, State.NORMAL, Event.FIRST_VERSION, "agent", "first complete copy"
             )
+            self._put_back(uuid, made)
         self.world.put(Server(uuid, name, facts))
         return uuid
+
+    def _put_back(self, uuid: str, made: Sequence[Version]) -> None:
+        """Let the journal tell of these copies when they were made, and of the rest before them."""
+        first = made[0].manifest.started_at
+        moments = [(version.manifest.sealed_at, version.stamp) for version in made]
+        with closing(sqlite3.connect(self.house.settings.data_dir / FILE)) as database, database:
+            database.execute('UPDATE journal SET at = ? WHERE "primary" = ?', (first, uuid))
+            database.executemany(
+                "UPDATE journal SET at = ? WHERE json_extract(details, '$.version') = ?", moments
+            )
 
     def boot(self, machine: str) -> RescueTarget:
         """Start a captured machine from the rescue medium."""
