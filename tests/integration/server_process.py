@@ -109,10 +109,9 @@ class ServerProcess:
                 catalogue.notes.keep("set-up", {"state": "aside"}, "set-up-aside", "test")
         medium = self.data / "rescue"
         medium.mkdir()
-        for path in vars(rescue_medium._medium_in(medium)).values():
+        for path in vars(rescue_medium.medium_in(medium)).values():
             path.touch()
-        record = {"stamp": rescue_medium._stamp()}
-        (medium / "medium.json").write_text(json.dumps(record))
+        rescue_medium.seal_medium(medium, [self.url])
 
     def start(self, look_s: float = 0.1) -> None:
         """Return when the port answers, which is looked at every ``look_s``."""

@@ -10,6 +10,7 @@ from babel.messages.pofile import read_po
 
 from notfallserver.server.cycle.browse import archive
 from notfallserver.server.web import card, language
+from notfallserver.server.web.page import journal
 from notfallserver.server.web.words import (
     beginning,
     findings,
@@ -17,6 +18,7 @@ from notfallserver.server.web.words import (
     power,
     problems,
     readiness,
+    reasons,
     roles,
     setting_up,
     situation,
@@ -32,10 +34,11 @@ def test_every_text_of_the_pages_has_its_german() -> None:
     }
     for told in (language.STATES, language.KINDS, language.PHASES, history.EVENTS):
         found |= set(told.values())
-    for module in (situation, findings, problems, roles, power, archive):
+    for module in (situation, findings, problems, reasons, roles, power, archive):
         found |= set(module.TEXTS)
     for module in (readiness, setting_up, beginning, card):
         found |= set(module.TEXTS)
+    found |= {*language.PROGRAMS.values(), *journal.HEAD}
     rows = []
     for path in (language.HERE / "strings" / "de").glob("*.po"):
         with path.open("rb") as file:

@@ -49,7 +49,7 @@ def find_medium(out_dir: Path) -> Medium | None:
         told = json.loads((out_dir / "medium.json").read_text())
     except (OSError, ValueError):
         return None
-    medium = _medium_in(out_dir)
+    medium = medium_in(out_dir)
     complete = all(path.is_file() for path in vars(medium).values())
     return medium if complete and told.get("stamp") == _stamp() else None
 
@@ -66,7 +66,7 @@ def build_medium(
     out_dir.mkdir(parents=True, exist_ok=True)
     (out_dir / "medium.json").unlink(missing_ok=True)
     base = _base(cache_dir, mirror, progress)
-    medium = _medium_in(out_dir)
+    medium = medium_in(out_dir)
     progress("initrd", 0, 1)
     program = _program_entries()
     config = json.dumps({"urls": list(server_urls), "ca": ca_pem}).encode()
@@ -93,13 +93,18 @@ def build_medium(
         ):
             sync_path(finished)
             finished.replace(name)
-    record = {"stamp": _stamp(), "urls": list(server_urls)}
-    replace_file(out_dir / "medium.json", json.dumps(record).encode())
+    seal_medium(out_dir, server_urls)
     progress("iso", 1, 1)
     return medium
 
 
-def _medium_in(out_dir: Path) -> Medium:
+def seal_medium(out_dir: Path, server_urls: Sequence[str]) -> None:
+    """From now on the medium in ``out_dir`` counts as complete."""
+    record = {"stamp": _stamp(), "urls": list(server_urls)}
+    replace_file(out_dir / "medium.json", json.dumps(record).encode())
+
+
+def medium_in(out_dir: Path) -> Medium:
     return Medium(
         vmlinuz=out_dir / "vmlinuz",
         initrd=out_dir / "initrd",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -56,9 +57,21 @@ def jobs(
 def journal(
     primary: Annotated[str, typer.Argument(help="Only of this primary.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    event: Annotated[str, typer.Option(help="Only this kind, or 'grave' for all that are.")] = "",
+    by: Annotated[str, typer.Option(help="Only what this person did.")] = "",
+    since: Annotated[datetime | None, typer.Option(help="From this moment on.")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Up to this moment.")] = None,
 ) -> None:
     """What happened, when, by whom and why; the newest last."""
-    rows = connect().get("/journal", primary=primary or None, limit=limit)
+    rows = connect().get(
+        "/journal",
+        primary=primary or None,
+        limit=limit,
+        event=event or None,
+        by=by or None,
+        since=since.astimezone().isoformat() if since else None,
+        until=until.astimezone().isoformat() if until else None,
+    )
     if chosen.as_json:
         tell_json(rows)
         return

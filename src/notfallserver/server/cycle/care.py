@@ -82,7 +82,7 @@ class Care:
                     "version-lost",
                     "server",
                     f"No copy of {health.count} damaged blocks of version {stamp} is left.",
-                    {"version": stamp, "blocks": _told(health.blocks)},
+                    {"version": stamp, "count": health.count, "blocks": _told(health.blocks)},
                 )
 
     def repair(self, store: PrimaryStore, version: Version, who: str) -> int:
@@ -106,6 +106,7 @@ class Care:
                     {
                         "version": version.stamp,
                         "disk": image.index,
+                        "count": done.repaired,
                         "from": sorted(done.sources),
                         "left": done.left[:TOLD_RUNS],
                     },
@@ -132,6 +133,7 @@ class Care:
                 f"{health.count} blocks are damaged{where}",
                 {
                     "version": version.stamp,
+                    "count": health.count,
                     "blocks": _told(health.blocks),
                     "indexes": list(health.indexes),
                 },
@@ -158,7 +160,8 @@ class Care:
         journal = self.means.catalogue.journal
         if health.damaged:
             why = f"No version is sound: {health.count} blocks of {stamp} are damaged."
-            journal.write(store.uuid, "damaged-version-used", "server", why, {"version": stamp})
+            told = {"version": stamp, "count": health.count}
+            journal.write(store.uuid, "damaged-version-used", "server", why, told)
         elif newest is not None and newest.stamp > stamp and store.health.of(newest.stamp).damaged:
             why = f"The newest version {newest.stamp} is damaged."
             journal.write(store.uuid, "older-version-used", "server", why, {"version": stamp})

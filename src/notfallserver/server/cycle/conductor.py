@@ -25,6 +25,7 @@ from notfallserver.server.cycle.files import FileAccess
 from notfallserver.server.cycle.hands import Hands
 from notfallserver.server.cycle.inspection import look_around, readiness_of
 from notfallserver.server.cycle.means import Means
+from notfallserver.server.cycle.moves import because
 from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.cycle.normal.limits import LIMITS, Limits, Wish, changed, read_limits
 from notfallserver.server.cycle.normal.readiness import Finding
@@ -88,7 +89,7 @@ class Conductor:
         WayBack(means, runner, work, self._move).register()
         self._rehearse = Rehearse(means, runner, work.preparing, self._move)
         self._rehearse.register()
-        self.duties = Duties(means, runner, self._move, self._power)
+        self.duties = Duties(means, runner, self._move, self._power, self.examine)
 
     # -- moving ----------------------------------------------------------------------------------
 
@@ -218,7 +219,7 @@ class Conductor:
                     who,
                 )
             except NotfallError as error:
-                self._move(row.uuid, Event.ACTIVATION_FAILED, "server", str(error))
+                self._move(row.uuid, Event.ACTIVATION_FAILED, "server", *because(error))
                 raise
 
     def _end_replication(self, primary: str) -> None:
@@ -335,7 +336,7 @@ class Conductor:
             return self._runner.submit("recover", row.uuid, {}, who)
         except NotfallError as error:
             self._means.catalogue.targets.release(shown.target)
-            self._move(row.uuid, Event.RECOVERY_FAILED, "server", str(error))
+            self._move(row.uuid, Event.RECOVERY_FAILED, "server", *because(error))
             raise
 
     def switch_back(self, primary: str, who: str, at: datetime | None = None) -> Job:

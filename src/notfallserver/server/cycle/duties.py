@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 
 from notfallserver.server.cycle.elsewhere import works_elsewhere
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.moves import Move
 from notfallserver.server.cycle.normal.deep import deep_due
-from notfallserver.server.cycle.outage.watch import examine_primary
+from notfallserver.server.cycle.outage.guard import Verdict
 from notfallserver.server.cycle.power import Power
 from notfallserver.server.cycle.rehearsals import end_rehearsals
 from notfallserver.server.cycle.runner import JobRunner
@@ -37,11 +37,19 @@ SCRUB_AGAIN_AFTER = timedelta(hours=12)
 class Duties:
     """A thread that looks at every primary every few seconds."""
 
-    def __init__(self, means: Means, runner: JobRunner, move: Move, power: Power) -> None:
+    def __init__(
+        self,
+        means: Means,
+        runner: JobRunner,
+        move: Move,
+        power: Power,
+        examine: Callable[[str], Verdict],
+    ) -> None:
         self._means = means
         self._runner = runner
         self._move = move
         self._power = power
+        self._examine = examine
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="duties", daemon=True)
         self._began = self._look_at_scrubs = _now()
@@ -78,8 +86,7 @@ class Duties:
         if row.state == State.OUTAGE and heard and row.agent_role == "primary":
             self._move(row.uuid, Event.PRIMARY_BACK, "server", "the agent was heard again")
         elif row.state in (State.NORMAL, State.REHEARSING) and not heard:
-            means = self._means
-            verdict = examine_primary(means.settings, means.pool, means.catalogue.primaries, row)
+            verdict = self._examine(row.uuid)
             if verdict.allowed:
                 self._move(row.uuid, Event.OUTAGE_SEEN, "server", verdict.text, verdict.to_json())
                 end_rehearsals(self._means, self._runner, row.uuid)

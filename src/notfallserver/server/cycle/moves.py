@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from notfallserver.server.cycle.state import Event
+from notfallserver.wire.errors import NotfallError
 
 
 class Move(Protocol):
@@ -19,3 +20,10 @@ class Move(Protocol):
         why: str = "",
         details: Mapping[str, Any] | None = None,
     ) -> None: ...
+
+
+def because(error: BaseException) -> tuple[str, dict[str, Any]]:
+    """Why something failed, for the journal: in the error's words, and its code for the page's."""
+    if isinstance(error, NotfallError):
+        return str(error), {"code": error.code}
+    return str(error) or type(error).__name__.lower(), {"code": type(error).__name__.lower()}

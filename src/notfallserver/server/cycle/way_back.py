@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from notfallserver.server.cycle.means import Means
-from notfallserver.server.cycle.moves import Move
+from notfallserver.server.cycle.moves import Move, because
 from notfallserver.server.cycle.recovery.copying import Link
 from notfallserver.server.cycle.recovery.keep_up import Closeness, keep_up
 from notfallserver.server.cycle.recovery.switch import (
@@ -94,7 +94,7 @@ class WayBack:
             if isinstance(error, NotfallError) and error.code == "version-damaged":
                 self.runner.submit("scrub", primary, {}, "server", join=True)
             if not self._handed_over(primary):  # else the switch-back knows what to do
-                self.move(primary, Event.RECOVERY_FAILED, ctx.job.who, _why(error))
+                self.move(primary, Event.RECOVERY_FAILED, ctx.job.who, *because(error))
                 self._forget_recovery(primary)
             raise
         return last.to_json()
@@ -125,7 +125,7 @@ class WayBack:
             )
         except (Exception, Cancelled) as error:
             if not ctx.notes.get("rebooting"):
-                self._take_back(primary, ctx.job.who, _why(error))
+                self._take_back(primary, ctx.job.who, *because(error))
             raise
         own = round(sum(times.steps.values()), 2)
         seconds = await_primary(ctx, lambda: made_by_recovery(self._row(primary)))
@@ -169,10 +169,10 @@ class WayBack:
         self.work.care.require_sound(self.means.pool.primary(ctx.primary), stamp)
         return stamp, int(taken["bytes_changed"])
 
-    def _take_back(self, primary: str, who: str, why: str) -> None:
+    def _take_back(self, primary: str, who: str, why: str, details: dict[str, Any]) -> None:
         """The stand-in works on. Only while the target is not started from its own disks."""
         bring_back_standin(self.means.hypervisor, machine_name(primary))
-        self.move(primary, Event.SWITCH_BACK_FAILED, who, why)
+        self.move(primary, Event.SWITCH_BACK_FAILED, who, why, details)
         self._forget_recovery(primary)
 
     def _clear_after(self, primary: str, state: State) -> None:
@@ -209,7 +209,7 @@ class WayBack:
         if self._row(ctx.primary).state == State.SWITCHING_BACK:
             # It got as far as the reboot: the recovered machine may be alive, ask the guard.
             self.work.allow(ctx.primary, ctx)
-            self._take_back(ctx.primary, ctx.job.who, "undone")
+            self._take_back(ctx.primary, ctx.job.who, "undone", {"code": "undone"})
         self._forget_recovery(ctx.primary)
 
     def _give_up_standin(self, ctx: JobContext) -> None:
@@ -232,7 +232,3 @@ def made_by_recovery(row: Primary) -> bool:
     """
     recovery = row.notes.get("recovery", {}).get("id")
     return bool(recovery and row.agent_role == "primary" and row.notes.get("made_by") == recovery)
-
-
-def _why(error: BaseException) -> str:
-    return str(error) or type(error).__name__.lower()

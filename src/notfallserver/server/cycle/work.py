@@ -20,7 +20,7 @@ from notfallserver.server.cycle.activation.start import await_answer, bring_up
 from notfallserver.server.cycle.care import Care
 from notfallserver.server.cycle.emergency.captures import Captures
 from notfallserver.server.cycle.means import Means
-from notfallserver.server.cycle.moves import Move
+from notfallserver.server.cycle.moves import Move, because
 from notfallserver.server.cycle.normal.prepare import prepare_image
 from notfallserver.server.cycle.normal.replication import follow_replication, result_of
 from notfallserver.server.cycle.runner import Cancelled, JobContext, JobRunner
@@ -167,7 +167,7 @@ class Work:
             answer = await_answer(ctx, self.means.hypervisor, machine_name(primary), machine)
         except (Exception, Cancelled) as error:
             self._drop_unstarted(store, error)
-            self.move(primary, Event.ACTIVATION_FAILED, ctx.job.who, str(error) or "cancelled")
+            self.move(primary, Event.ACTIVATION_FAILED, ctx.job.who, *because(error))
             raise
         damaged = self.care.tell_use(store, prepared.version)
         result = {
@@ -187,7 +187,7 @@ class Work:
         try:
             self.allow(ctx.primary, ctx)
         except NotfallError as error:
-            self.move(ctx.primary, Event.ACTIVATION_FAILED, "server", str(error))
+            self.move(ctx.primary, Event.ACTIVATION_FAILED, "server", *because(error))
             raise
 
     def _since(self, ctx: JobContext) -> float:

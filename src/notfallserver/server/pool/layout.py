@@ -42,7 +42,7 @@ def make_stamp(moment: datetime) -> str:
 def stamp_time(stamp: str) -> datetime:
     """The point in time that a version's name tells; a wrong name is an error."""
     check_stamp(stamp)
-    return datetime.strptime(stamp[:-1] + "000+0000", "%Y%m%dT%H%M%S.%f%z")
+    return datetime.fromisoformat(stamp)
 
 
 def check_stamp(stamp: str) -> str:

@@ -7,6 +7,7 @@ written last, before the directory gets its final name. Nothing in it is changed
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,14 @@ class Version:
 
 
 def read_version(path: Path) -> Version:
-    return Version(path, Manifest.from_json(read_json(path / layout.MANIFEST)))
+    """What is sealed never changes, so the same file is read once."""
+    told = (path / layout.MANIFEST).stat()
+    return Version(path, _manifest(path / layout.MANIFEST, told.st_ino, told.st_mtime_ns))
+
+
+@lru_cache(maxsize=1024)
+def _manifest(path: Path, inode: int, written_ns: int) -> Manifest:
+    return Manifest.from_json(read_json(path))
 
 
 def check_version(version: Version) -> list[str]:

@@ -28,6 +28,13 @@ class PrimaryChanged:
 
 
 @dataclass(frozen=True)
+class PrimaryHeard:
+    """Its agent called and told nothing new: with many servers that is most of all that happens."""
+
+    primary: str
+
+
+@dataclass(frozen=True)
 class TargetChanged:
     target: str
 
@@ -37,7 +44,7 @@ class SessionsEnded:
     """Of one person, or by a rule that holds for everybody."""
 
 
-Event = JobChanged | PrimaryChanged | TargetChanged | SessionsEnded
+Event = JobChanged | PrimaryChanged | PrimaryHeard | TargetChanged | SessionsEnded
 Listener = Callable[[Event], None]
 
 

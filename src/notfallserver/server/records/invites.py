@@ -111,7 +111,7 @@ class Invites:
                     connection,
                     primary,
                     name,
-                    machine=machine.to_json(),
+                    machine=machine,
                     schedule_minutes=schedule_minutes,
                     capture_minutes=capture_minutes,
                 )

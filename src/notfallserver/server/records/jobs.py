@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, exists, insert, select, update
+from sqlalchemy import Row, exists, insert, literal, select, tuple_, update
 
 from notfallserver.server.records.database import Database, now
 from notfallserver.server.records.events import JobChanged
-from notfallserver.server.records.tables import jobs
+from notfallserver.server.records.tables import UtcTime, jobs
 from notfallserver.wire.errors import NotfallError
 
 UNFINISHED = ("queued", "running")
@@ -141,6 +141,28 @@ class Jobs:
             wanted = wanted.where(jobs.c.primary == primary)
         if kind is not None:
             wanted = wanted.where(jobs.c.kind == kind)
+        with self._database.reading() as connection:
+            return [_job(row) for row in connection.execute(wanted)]
+
+    def over(
+        self,
+        limit: int,
+        before: str = "",
+        primary: str | None = None,
+        failed: bool = False,
+    ) -> list[Job]:
+        """Finished jobs, the last one first; ``before`` is the job from which to go on, ``failed``
+        leaves out those that succeeded."""
+        order = (jobs.c.finished_at.desc(), jobs.c.id.desc())
+        wanted = select(jobs).where(jobs.c.finished_at.is_not(None)).order_by(*order).limit(limit)
+        if before:
+            last = self.find(before)
+            place = tuple_(jobs.c.finished_at, jobs.c.id)
+            wanted = wanted.where(place < tuple_(literal(last.finished_at, UtcTime), last.id))
+        if primary is not None:
+            wanted = wanted.where(jobs.c.primary == primary)
+        if failed:
+            wanted = wanted.where(jobs.c.state == "failed")
         with self._database.reading() as connection:
             return [_job(row) for row in connection.execute(wanted)]
 

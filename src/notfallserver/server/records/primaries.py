@@ -9,18 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, or_, select, update
 
 from notfallserver.server.records.database import Database, now
-from notfallserver.server.records.events import PrimaryChanged
+from notfallserver.server.records.events import PrimaryChanged, PrimaryHeard
 from notfallserver.server.records.journal import write_entry
 from notfallserver.server.records.tables import primaries
 from notfallserver.wire.errors import NotfallError
-from notfallserver.wire.facts import Machine, read_machine
+from notfallserver.wire.facts import Machine
 
+AWAY = timedelta(seconds=30)
+"""An agent that is silent for so long is news when it calls again."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 
 
@@ -82,6 +84,14 @@ class Primaries:
             rows = connection.execute(select(primaries).order_by(primaries.c.name_key))
             return [_primary(row) for row in rows]
 
+    def names(self) -> dict[str, str]:
+        """What all are called, by UUID."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                select(primaries.c.uuid, primaries.c.name).order_by(primaries.c.name_key)
+            )
+            return {row.uuid: row.name for row in rows}
+
     def find(self, name_or_uuid: str) -> Primary:
         """By name (case doesn't matter) or UUID; it must exist."""
         key = name_or_uuid.lower()
@@ -117,7 +127,7 @@ class Primaries:
                     uuid,
                     name,
                     state=state,
-                    machine=machine.to_json() if machine else None,
+                    machine=machine,
                     newest_version=newest_version,
                     schedule_minutes=schedule_minutes,
                     capture_minutes=capture_minutes,
@@ -161,15 +171,23 @@ class Primaries:
         self, uuid: str, boot_id: str, role: str, version: str, machine: Machine | None = None
     ) -> None:
         """Note a sign of life; ``machine`` where the agent sent new facts."""
-        values: dict[str, Any] = {
-            "last_seen": now(),
+        told: dict[str, Any] = {
             "agent_boot_id": boot_id,
             "agent_role": role,
             "agent_version": version,
         }
         if machine is not None:
-            values["machine"] = machine.to_json()
-        self._change(uuid, values, lasting=False)
+            told["machine"] = machine
+        with self._database.writing(lasting=False) as connection:
+            before = connection.execute(select(primaries).where(primaries.c.uuid == uuid)).first()
+            connection.execute(
+                update(primaries).where(primaries.c.uuid == uuid).values(last_seen=now(), **told)
+            )
+        known = before is not None and all(before._mapping[key] == told[key] for key in told)
+        # Of one that was silent for long a page must tell that it is there again.
+        silent = before is None or before.last_seen is None or now() - before.last_seen > AWAY
+        changed = PrimaryChanged(uuid) if silent or not known else PrimaryHeard(uuid)
+        self._database.events.tell(changed)
 
     def set_schedule(
         self, uuid: str, schedule_minutes: int | None, capture_minutes: int | None, who: str
@@ -196,7 +214,7 @@ class Primaries:
         """Note the newest version; the pool is what counts, this is for showing it quickly."""
         values: dict[str, Any] = {"newest_version": stamp}
         if machine is not None:
-            values["machine"] = machine.to_json()
+            values["machine"] = machine
         self._change(uuid, values)
 
     def note(self, uuid: str, **values: Any) -> dict[str, Any]:
@@ -230,5 +248,4 @@ class Primaries:
 def _primary(row: Row[Any]) -> Primary:
     values = dict(row._mapping)
     del values["name_key"]
-    values["machine"] = read_machine(row.machine) if row.machine else None
     return Primary(**values)

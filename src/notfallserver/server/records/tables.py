@@ -5,7 +5,10 @@ Times are UTC, kept as ISO text with microseconds, so that they sort as text. Do
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -14,12 +17,15 @@ from sqlalchemy import (
     Column,
     Dialect,
     Float,
+    Index,
     Integer,
     MetaData,
     String,
     Table,
     TypeDecorator,
 )
+
+from notfallserver.wire.facts import Machine, read_machine
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -39,6 +45,27 @@ class UtcTime(TypeDecorator[datetime]):
         return None if value is None else datetime.fromisoformat(value)
 
 
+class MachineFacts(TypeDecorator[Machine]):
+    """A machine as JSON. Facts hardly change and are read with every look at the primaries, so the
+    same text is understood once."""
+
+    impl = JSON
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[Machine | None], str | None]:
+        return lambda value: None if value is None else json.dumps(value.to_json())
+
+    def result_processor(
+        self, dialect: Dialect, coltype: object
+    ) -> Callable[[str | None], Machine | None]:
+        return lambda text: _machine(text) if text else None
+
+
+@lru_cache(maxsize=1024)
+def _machine(text: str) -> Machine:
+    return read_machine(json.loads(text))
+
+
 metadata = MetaData()
 
 primaries = Table(
@@ -55,7 +82,7 @@ primaries = Table(
     Column("agent_boot_id", String(64), nullable=False, default=""),
     Column("agent_role", String(16), nullable=False, default=""),
     Column("agent_version", String(64), nullable=False, default=""),
-    Column("machine", JSON(none_as_null=True)),
+    Column("machine", MachineFacts),
     Column("newest_version", String(32), nullable=False, default=""),
     Column("notes", JSON, nullable=False),
 )
@@ -70,7 +97,7 @@ jobs = Table(
     Column("who", String(128), nullable=False),
     Column("created_at", UtcTime, nullable=False, index=True),
     Column("started_at", UtcTime),
-    Column("finished_at", UtcTime),
+    Column("finished_at", UtcTime, index=True),
     Column("progress", JSON, nullable=False),
     Column("parameters", JSON, nullable=False),
     Column("notes", JSON, nullable=False),
@@ -83,14 +110,17 @@ journal = Table(
     "journal",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("at", UtcTime, nullable=False),
-    Column("primary", String(36), index=True),
+    Column("at", UtcTime, nullable=False, index=True),
+    Column("primary", String(36)),
     Column("event", String(64), nullable=False),
     Column("who", String(128), nullable=False),
     Column("why", String, nullable=False),
     Column("from_state", String(32), nullable=False),
     Column("to_state", String(32), nullable=False),
     Column("details", JSON, nullable=False),
+    Index("ix_journal_primary_at", "primary", "at"),
+    Index("ix_journal_event_at", "event", "at"),
+    Index("ix_journal_who_at", "who", "at"),
 )
 
 invites = Table(

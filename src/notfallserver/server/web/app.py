@@ -19,6 +19,7 @@ from notfallserver.server.web.api import router as api
 from notfallserver.server.web.console import Consoles
 from notfallserver.server.web.entrance import Entrance
 from notfallserver.server.web.guard import Guard
+from notfallserver.server.web.packed import Packed
 from notfallserver.server.web.page import router as page
 from notfallserver.server.web.page.show import STATIC, tell_in_words, wants_words
 from notfallserver.wire.errors import NotfallError
@@ -47,6 +48,7 @@ def make_app(house: House, further: Iterable[APIRouter] = ()) -> FastAPI:
     app.exception_handler(RequestValidationError)(_tell_invalid)
     app.exception_handler(ClientDisconnect)(_tell_cut)
     app.exception_handler(Exception)(_tell_unexpected)
+    app.add_middleware(Packed)
     app.add_middleware(Guard)
     return app
 

@@ -74,7 +74,9 @@ class Guard:
                 answer = MutableHeaders(scope=message)
                 for key, value in HEADERS.items():
                     answer.setdefault(key, value)
-                answer.setdefault("Cache-Control", "no-store")
+                # Of the page's own files a browser keeps a copy, and asks whether it still holds.
+                ours = scope["path"].startswith("/static/")
+                answer.setdefault("Cache-Control", "no-cache" if ours else "no-store")
             await send(message)
 
         await self._app(scope, measured, dressed)

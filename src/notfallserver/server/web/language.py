@@ -23,7 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from notfallserver.server.web.words.history import EVENTS
 from notfallserver.server.web.words.problems import in_plain_words
-from notfallserver.server.web.words.situation import Phrase, Size, Value, Words
+from notfallserver.server.web.words.situation import Exact, Phrase, Size, Value, Words
 
 HERE = Path(__file__).parent
 LANGUAGES = ("en", "de")
@@ -87,6 +87,14 @@ PHASES = {
 }
 """The phases that jobs tell, in words; one that is missing is shown as it is."""
 
+PROGRAMS = {
+    "server": "by itself",
+    "schedule": "by schedule",
+    "agent": "its agent",
+    "root": "root, on the emergency server",
+}
+"""Whoever isn't a person, as the journal names it."""
+
 
 @dataclass(frozen=True)
 class Speech:
@@ -120,6 +128,8 @@ class Speech:
     def _value(self, value: Value) -> str:
         if isinstance(value, datetime):
             return self.ago(value)
+        if isinstance(value, Exact):
+            return self.moment(value.at)
         if isinstance(value, timedelta):
             return self.lasting(value.total_seconds())
         if isinstance(value, Size):
@@ -135,6 +145,10 @@ class Speech:
     def event(self, event: str) -> str:
         """What the journal calls so."""
         return self.say(EVENTS.get(event, event))
+
+    def who(self, who: str) -> str:
+        """Whoever did something: a person by name, a program in words."""
+        return self.say(PROGRAMS[who]) if who in PROGRAMS else who
 
     def ago(self, moment: datetime) -> str:
         """'5 minutes ago'."""
@@ -190,6 +204,7 @@ def speech(language: str) -> Speech:
         kind=spoken.kind,
         words=spoken.words,
         event=spoken.event,
+        who=spoken.who,
         problem=lambda error: spoken.problem(error.code, error.cause, error.remedy),
         phase=spoken.phase,
         ago=spoken.ago,

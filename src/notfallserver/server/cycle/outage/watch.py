@@ -15,12 +15,6 @@ from notfallserver.server.settings import Settings
 def examine_primary(settings: Settings, pool: Pool, primaries: Primaries, row: Primary) -> Verdict:
     """Is this primary dead, and would this server know? Takes one to two seconds."""
     machine = row.machine or pool.primary(row.uuid).need_newest().manifest.machine
-    # Our stand-in's agent carries the same name, and says nothing about the original. Another
-    # server's is a live copy, which forbids a second one as the original does.
-    age = None
-    ours = row.agent_role == "stand-in" and not works_elsewhere(row)
-    if row.last_seen is not None and not ours:
-        age = (datetime.now(timezone.utc) - row.last_seen).total_seconds()
     others = [
         address
         for other in primaries.all()
@@ -31,7 +25,19 @@ def examine_primary(settings: Settings, pool: Pool, primaries: Primaries, row: P
         machine.addresses(),
         interface=settings.lan_bridge,
         ports=machine.ports[:8],
-        heartbeat_age=age,
+        heartbeat_age=heartbeat_age(row),
         configured_witnesses=settings.guard.witnesses,
         other_addresses=others,
     )
+
+
+def heartbeat_age(row: Primary) -> float | None:
+    """Seconds since the original was heard; None: never, or its agent is our stand-in's.
+
+    That carries the same name, and says nothing about the original. Another server's stand-in is a
+    live copy, which forbids a second one as the original does.
+    """
+    ours = row.agent_role == "stand-in" and not works_elsewhere(row)
+    if row.last_seen is None or ours:
+        return None
+    return (datetime.now(timezone.utc) - row.last_seen).total_seconds()

@@ -8,6 +8,7 @@ from notfallserver.server.web.api import (
     card,
     files,
     jobs,
+    journal,
     people,
     power,
     primaries,
@@ -19,7 +20,7 @@ from notfallserver.server.web.api import (
 
 router = APIRouter(prefix="/api/v1")
 for part in (
-    *(primaries, actions, power, rehearsals, files, seeds, jobs),
+    *(primaries, actions, power, rehearsals, files, seeds, jobs, journal),
     *(people, account, setting_up, card, system),
 ):
     router.include_router(part.router)

@@ -1,4 +1,4 @@
-"""Jobs: list, one, follow, cancel. The journal."""
+"""Jobs: list, one, follow, cancel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from notfallserver.server.records.events import Event, JobChanged
-from notfallserver.server.web.answers import EntryAnswer, JobAnswer
+from notfallserver.server.web.answers import JobAnswer
 from notfallserver.server.web.peer import house_of
 from notfallserver.server.web.people import Operator, Person
 from notfallserver.server.web.stream import changes
@@ -71,23 +71,5 @@ def cancel_job(request: Request, job: JobId, who: Operator) -> JobAnswer:
     return JobAnswer.of(cancelled, _names(request).get(cancelled.primary or "", ""))
 
 
-@router.get("/journal")
-def read_journal(
-    request: Request,
-    who: Person,
-    primary: Primary = None,
-    limit: Limit = 100,
-    before: Annotated[int | None, Query(ge=1, lt=1 << 63)] = None,
-) -> list[EntryAnswer]:
-    """Newest first; ``before`` goes on from an entry's id."""
-    catalogue = house_of(request).catalogue
-    uuid = catalogue.primaries.find(primary).uuid if primary else None
-    names = _names(request)
-    return [
-        EntryAnswer.of(one, names.get(one.primary or "", ""))
-        for one in catalogue.journal.entries(uuid, limit, before)
-    ]
-
-
 def _names(request: Request) -> dict[str, str]:
-    return {one.uuid: one.name for one in house_of(request).catalogue.primaries.all()}
+    return house_of(request).catalogue.primaries.names()

@@ -10,6 +10,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
 from notfallserver.server.records.catalogue import Catalogue
+from notfallserver.server.records.journal import Wanted
 from notfallserver.server.web.language import speech
 from notfallserver.server.web.peer import house_of
 from notfallserver.server.web.people import Administrator
@@ -97,6 +98,9 @@ def keep_stand(catalogue: Catalogue, stand: Stand, who: str) -> None:
         catalogue.notes.keep(SET_UP, {"state": stand}, f"set-up-{stand}", who)
 
 
+PASSWORDS = Wanted(events=("password-set", "person-added"))
+
+
 def steps_of(request: Request, who: str) -> tuple[Step, ...]:
     """The steps as they are now, for the person who looks."""
     house = house_of(request)
@@ -119,7 +123,7 @@ def is_prepared(request: Request, primary: str) -> bool:
 
 def _own_password(catalogue: Catalogue, who: str) -> bool:
     """The command line's ``root`` makes passwords up; whoever chooses one is somebody else."""
-    for entry in catalogue.journal.entries(event="password-set", limit=ENTRIES):
+    for entry in catalogue.journal.entries(limit=ENTRIES, wanted=PASSWORDS):
         if entry.details.get("name") == who:
             return entry.who != "root"
     return True  # somebody who was added, or whose password was set long ago

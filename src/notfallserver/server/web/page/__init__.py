@@ -12,10 +12,11 @@ from notfallserver.server.web.page import (
     emergency,
     files,
     home,
+    jobs,
+    journal,
     login,
     people,
     primary,
-    records,
     recovery,
     rehearsal,
     server,
@@ -25,6 +26,6 @@ from notfallserver.server.web.page import (
 router = APIRouter(include_in_schema=False)
 for _module in (
     *(login, home, setting_up, adding, primary, emergency, console, recovery, rehearsal, files),
-    *(records, server, people, account, card),
+    *(jobs, journal, server, people, account, card),
 ):
     router.include_router(_module.router)

@@ -145,4 +145,4 @@ async def _serve(line: WebSocket, who: str, primary: Primary) -> End:
 
 def _still_may(line: WebSocket) -> bool:
     person = find_person(line)
-    return person is not None and person.operates
+    return person is not None and person.operates and not person.bare

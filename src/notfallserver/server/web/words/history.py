@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from notfallserver.server.records.journal import Entry
+from notfallserver.server.records.journal import Entry, Wanted
+from notfallserver.server.web.words.reasons import reason_of
+from notfallserver.server.web.words.situation import Words
 
 EVENTS = {
     "invited": "Invited",
@@ -113,7 +115,8 @@ _SPECIAL = {
 class Happening:
     """One line of the timeline; ``times`` entries of the same kind in a row, this is the newest.
 
-    ``about`` is whom it was done to, where that is somebody who may log in.
+    ``reasons`` say why; where they are None, ``why`` is as it was written. ``about`` is whom it was
+    done to, where that is somebody who may log in.
     """
 
     at: datetime
@@ -121,8 +124,24 @@ class Happening:
     who: str
     why: str
     grave: bool
+    reasons: tuple[Words, ...] | None = None
     times: int = 1
     about: str = ""
+
+
+GRAVE_ONLY = "grave"
+"""The choice of a filter that stands for all grave events together."""
+
+
+def wanted_events(chosen: str) -> Wanted:
+    """The entries that a page calls ``chosen``: a kind of event, the grave ones, or all (empty)."""
+    if chosen == GRAVE_ONLY:
+        return Wanted(events=GRAVE)
+    if chosen == "capture":
+        return Wanted(events=("version",), kind="capture")
+    if chosen == "version":
+        return Wanted(events=("version",), kind="replication")
+    return Wanted(events=(chosen,)) if chosen else Wanted()
 
 
 def happening(one: Entry) -> Happening:
@@ -131,7 +150,9 @@ def happening(one: Entry) -> Happening:
     if event == "role-changed":
         event = f"role-{one.details['role']}"
     about = str(one.details.get("name", "")) if one.primary is None else ""
-    return Happening(one.at, event, one.who, one.why, event in GRAVE, about=about)
+    return Happening(
+        one.at, event, one.who, one.why, event in GRAVE, reasons=reason_of(one), about=about
+    )
 
 
 def _what(one: Entry) -> str:

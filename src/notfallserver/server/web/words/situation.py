@@ -38,7 +38,14 @@ class Phrase(str):
     """A text that is translated itself."""
 
 
-Value = str | int | datetime | timedelta
+@dataclass(frozen=True)
+class Exact:
+    """A moment that is written with date and time of day."""
+
+    at: datetime
+
+
+Value = str | int | datetime | timedelta | Exact
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,78 @@
+"""The real conductor on a simulated world: only the guard's eyes and the jobs are replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from notfall_lab.dryrun.hypervisor import not_here
+from notfall_lab.dryrun.work import PaperWork
+from notfall_lab.dryrun.world import World
+from notfallserver.server.cycle.care import Care
+from notfallserver.server.cycle.conductor import Conductor
+from notfallserver.server.cycle.means import Means
+from notfallserver.server.cycle.outage.guard import Findings, Verdict, decide
+from notfallserver.server.cycle.outage.probe import Sighting, Way
+from notfallserver.server.cycle.outage.watch import heartbeat_age
+from notfallserver.server.cycle.runner import JobRunner
+from notfallserver.server.cycle.way_back import WayBack
+from notfallserver.wire.errors import NotfallError
+
+ASKING_S = 1.5
+
+
+class PaperConductor(Conductor):
+    """What needs a real disk and isn't simulated answers ``not-in-the-dry-run``."""
+
+    def __init__(self, means: Means, runner: JobRunner, world: World) -> None:
+        super().__init__(means, runner)
+        self._world = world
+        work = PaperWork(
+            means,
+            runner,
+            self._captures,
+            Care(means),
+            self._move,
+            self._allow_again,
+            world=world,
+        )
+        work.register()
+        WayBack(means, runner, work, self._move).register()
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        return found if name.startswith("_") or not callable(found) else _or_say_so(name, found)
+
+    def examine(self, primary: str) -> Verdict:
+        """The guard's rules on what the simulated network answers."""
+        row = self._row(primary)
+        machine = row.machine or self._means.pool.primary(primary).need_newest().manifest.machine
+        self._world.rest(self._world.lasting(ASKING_S))
+        answers = self._world.is_alive(primary) and not self._world.cut_off
+        seen = []
+        for address in machine.addresses():
+            near = Way.NEIGHBOUR if ":" in address else Way.ARP
+            seen += [Sighting(Way.PING, address, answers), Sighting(near, address, answers)]
+            seen += [
+                Sighting(Way.TCP, address, answers, port=port, port_open=answers)
+                for port in machine.ports[:8]
+            ]
+        gateway = Sighting(Way.PING, machine.gateway or "192.0.2.1", not self._world.cut_off)
+        limit = float(self._means.settings.heartbeat_timeout_s)
+        return decide(Findings(tuple(seen), (gateway,), heartbeat_age(row), limit))
+
+
+def _or_say_so(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    """Disks of paper make real code stumble over a missing file: said in one clear way."""
+
+    @wraps(method)
+    def call(*values: Any, **named: Any) -> Any:
+        try:
+            return method(*values, **named)
+        except NotfallError:
+            raise
+        except (OSError, LookupError) as error:
+            raise not_here(f"'{name}'") from error
+
+    return call

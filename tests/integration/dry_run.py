@@ -1,0 +1,63 @@
+"""The dry run as a process: the whole page with a simulated world, twenty times as fast as life."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from server_process import free_port
+
+PASSWORD = "a-dry-password"
+SPEED = 20
+
+
+@dataclass(frozen=True)
+class DryRun:
+    url: str
+    trust: ssl.SSLContext
+
+    def happens(self, deed: str, to: str = "") -> None:
+        """Press a button of the page ``/world``; ``to`` is what it concerns."""
+        answer = httpx.post(f"{self.url}/world/{deed}", data={"to": to}, verify=self.trust)
+        assert answer.status_code == 303, answer.text
+
+
+@contextmanager
+def dry_run(temporary: Path, more: int = 0) -> Iterator[DryRun]:
+    """With ``more`` servers. It must end in order and leave nothing in ``temporary``."""
+    port = free_port()
+    line = [sys.executable, "-W", "error", "-m", "notfall_lab.dryrun", "--port", str(port)]
+    line += ["--more", str(more), "--speed", str(SPEED), "--password", PASSWORD]
+    with (temporary / "log").open("w") as log:
+        process = subprocess.Popen(
+            line, stdout=subprocess.PIPE, stderr=log, text=True, env=_environment(temporary)
+        )
+    try:
+        assert process.stdout is not None
+        while line_told := process.stdout.readline():
+            if "Ctrl-C" in line_told:
+                break
+        (ca,) = temporary.glob("*/ca/ca.pem")
+        yield DryRun(f"https://127.0.0.1:{port}", ssl.create_default_context(cafile=ca))
+        process.terminate()
+        assert process.wait(30) == 0
+        told = (temporary / "log").read_text()
+        assert "Traceback" not in told, told
+        assert [one.name for one in temporary.iterdir()] == ["log"]
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
+
+
+def _environment(temporary: Path) -> dict[str, str]:
+    root = Path(__file__).parents[2]
+    path = f"{root / 'src'}:{root / 'lab'}"
+    return {"PYTHONPATH": path, "TMPDIR": str(temporary), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
