@@ -20,6 +20,7 @@ from server_process import ServerProcess
 from notfall_lab.cache import base_directory
 from notfall_lab.hypervisor import Lab
 from notfallserver.server.rescue_medium import build_medium
+from notfallserver.server.vm.appliance import appliance_name
 
 MIB = 1 << 20
 SIZE = 64 * MIB
@@ -64,10 +65,10 @@ class FilesScene:
         return str(found["name"])
 
     def appliances(self) -> list[str]:
-        """The machines that run."""
+        """The machines that run and show copies."""
+        shown = {appliance_name(self.clones / f"browse-{stamp}") for stamp in self.stamps}
         with libvirt.open(self.uri) as connection:
-            found = [one.name() for one in connection.listAllDomains()]
-        return [one for one in found if one.startswith("appliance-")]
+            return [one.name() for one in connection.listAllDomains() if one.name() in shown]
 
 
 def make_disk(folder: Path) -> bytes:

@@ -142,6 +142,11 @@ def serving_files(
         yield Serving(room / "files.sock", volumes, answer.get("warnings", []))
 
 
+def appliance_name(directory: Path) -> str:
+    """The machine that has the disks in ``directory``."""
+    return f"appliance-{sha256(str(directory.resolve()).encode()).hexdigest()[:16]}"
+
+
 @contextmanager
 def _running(
     hypervisor: Hypervisor,
@@ -153,7 +158,7 @@ def _running(
     sectors: Sequence[int],
 ) -> Iterator[tuple[str, Path]]:
     directory = disks[0].resolve().parent
-    name = f"appliance-{sha256(str(directory).encode()).hexdigest()[:16]}"
+    name = appliance_name(directory)
     hypervisor.kill(name)
     # short, because the path of a unix socket may have 107 bytes only
     room = Path(tempfile.mkdtemp(prefix="nfa-"))
