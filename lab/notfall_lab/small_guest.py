@@ -70,9 +70,8 @@ class SmallGuest:
         _make_initrd(self, kernel.root, directory)
         early, core = directory / "early.cfg", directory / "core.img"
         early.write_text(_EARLY)
-        parts = ("biosdisk", "part_msdos", "fat", "linux", "normal")
-        line = ["grub-mkimage", "-O", "i386-pc", "-p", "/", "-c", early, "-o", core, *parts]
-        run(line)
+        options = ["-O", "i386-pc", "-p", "/", "-c", str(early), "-o", str(core)]
+        run(["grub-mkimage", *options, "biosdisk", "part_msdos", "fat", "linux", "normal"])
         disk = directory / f"{self.name}.raw"
         with disk.open("wb") as stream:
             stream.write((_GRUB / "boot.img").read_bytes() + core.read_bytes())

@@ -213,7 +213,7 @@ class Eavesdropper:
 
     def _hear(self) -> None:
         while True:
-            ready, _, _ = select.select([self._link, self._end], [], [])
+            ready, _, _ = select.select([self._link.fileno(), self._end], [], [])
             if self._end in ready:
                 return
             self.frames.append(self._link.recv(2048))

@@ -7,7 +7,7 @@ import time
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from notfallserver.server.cycle.state import State
 from notfallserver.server.web.api.actions import ActivateRequest, activate
@@ -17,6 +17,7 @@ from notfallserver.server.web.page.show import go, show
 from notfallserver.server.web.peer import house_of
 from notfallserver.server.web.people import Operator, Person
 from notfallserver.server.web.words.findings import findings_of
+from notfallserver.wire.errors import NotfallError
 
 Part = Annotated[str, Query(max_length=20)]
 router = APIRouter(prefix="/p/{name}")
@@ -69,9 +70,14 @@ def undo(request: Request, name: Name, who: Operator) -> Response:
 
 @router.get("/screen.png")
 def screen(request: Request, name: Name, who: Person) -> Response:
-    """What the stand-in's screen shows now."""
+    """What the screen of the stand-in, or of the rehearsal, shows now; dark before it is on."""
     house = house_of(request)
-    picture = house.conductor.screen(house.catalogue.primaries.find(name).uuid)
+    try:
+        picture = house.conductor.screen(house.catalogue.primaries.find(name).uuid)
+    except NotfallError as error:
+        if error.code not in ("no-such-machine", "hypervisor"):
+            raise
+        return RedirectResponse("/static/dark.svg", 303)
     return Response(picture, media_type="image/png")
 
 
