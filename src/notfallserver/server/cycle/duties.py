@@ -77,7 +77,7 @@ class Duties:
             self._move(row.uuid, Event.PRIMARY_BACK, "server", "the agent was heard again")
         elif row.state == State.NORMAL and not heard:
             means = self._means
-            verdict = examine_primary(means.settings, means.pool, means.catalogue.primaries, row)
+            verdict = examine_primary(means.present(), means.pool, means.catalogue.primaries, row)
             if verdict.allowed:
                 self._move(row.uuid, Event.OUTAGE_SEEN, "server", verdict.text, verdict.to_json())
 
@@ -86,7 +86,7 @@ class Duties:
         if works_elsewhere(row):
             return False
         now = _now()
-        limit = timedelta(seconds=self._means.settings.heartbeat_timeout_s)
+        limit = timedelta(seconds=self._means.present().heartbeat_timeout_s)
         last = max(row.last_seen, self._began) if row.last_seen else self._began
         return now - last < limit
 
@@ -102,7 +102,7 @@ class Duties:
         if row.state not in (State.EMERGENCY, State.RECOVERING) or not hypervisor.fell_over(name):
             return
         means = self._means
-        verdict = examine_primary(means.settings, means.pool, means.catalogue.primaries, row)
+        verdict = examine_primary(means.present(), means.pool, means.catalogue.primaries, row)
         if verdict.allowed:
             hypervisor.start(name)
             means.catalogue.journal.write(
@@ -150,7 +150,7 @@ class Duties:
 
     def _scrub_when_due(self, rows: Sequence[Primary]) -> None:
         """One primary at a time, and only while nothing else runs for it."""
-        days, jobs = self._means.settings.scrub_days, self._means.catalogue.jobs
+        days, jobs = self._means.present().scrub_days, self._means.catalogue.jobs
         if not days or _now() < self._look_at_scrubs or jobs.unfinished(kind="scrub"):
             return
         self._look_at_scrubs = _now() + LOOK_AT_SCRUBS

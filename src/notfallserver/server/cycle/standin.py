@@ -23,14 +23,18 @@ def machine_name(primary: str) -> str:
     return f"standin-{primary}"
 
 
+def memory_limit(settings: Settings) -> int:
+    """The most memory that a stand-in gets on this host, in bytes."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return settings.standin_memory_mib << 20 or max(512 << 20, whole - SPARE_MEMORY)
+
+
 def describe_standin(
     settings: Settings, primary: str, machine: Machine, disks: Sequence[Path]
 ) -> VmSpec:
     """The stand-in on ``disks``; its NVRAM and console log lie beside them."""
     directory = disks[0].parent
     uefi = find_uefi(directory / "nvram.fd") if machine.firmware == "uefi" else None
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = settings.standin_memory_mib << 20 or max(512 << 20, whole - SPARE_MEMORY)
     return fit(
         machine,
         disks,
@@ -39,7 +43,7 @@ def describe_standin(
         accelerator=Accelerator(settings.accelerator),
         uefi=uefi,
         cpu_limit=os.cpu_count() or 1,
-        memory_limit=limit,
+        memory_limit=memory_limit(settings),
         serial_log=directory / "console.log",
     )
 

@@ -9,8 +9,12 @@ from notfallserver.server.records.events import EventBus
 from notfallserver.server.records.invites import Invites
 from notfallserver.server.records.jobs import Jobs
 from notfallserver.server.records.journal import Journal
+from notfallserver.server.records.outbox import Outbox
 from notfallserver.server.records.people import People
+from notfallserver.server.records.preferences import Preferences
 from notfallserver.server.records.primaries import Primaries
+from notfallserver.server.records.receivers import Receivers
+from notfallserver.server.records.space import Space
 from notfallserver.server.records.targets import Targets
 
 FILE = "catalogue.db"
@@ -27,6 +31,10 @@ class Catalogue:
         self.invites = Invites(database)
         self.targets = Targets(database)
         self.people = People(database)
+        self.receivers = Receivers(database)
+        self.outbox = Outbox(database)
+        self.space = Space(database)
+        self.preferences = Preferences(database)
 
     @property
     def events(self) -> EventBus:

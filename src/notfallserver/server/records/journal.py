@@ -82,3 +82,9 @@ class Journal:
             wanted = wanted.where(journal.c.id < before)
         with self._database.reading() as connection:
             return [Entry(**row._mapping) for row in connection.execute(wanted)]
+
+    def since(self, entry: int, limit: int = 500) -> list[Entry]:
+        """What came after this id, the oldest first."""
+        wanted = select(journal).where(journal.c.id > entry).order_by(journal.c.id).limit(limit)
+        with self._database.reading() as connection:
+            return [Entry(**row._mapping) for row in connection.execute(wanted)]

@@ -16,6 +16,7 @@ from notfallserver import VERSION
 from notfallserver.server.house import House
 from notfallserver.server.web import enrol
 from notfallserver.server.web.api import router as api
+from notfallserver.server.web.api.health import monitoring
 from notfallserver.server.web.guard import Guard
 from notfallserver.server.web.page import router as page
 from notfallserver.server.web.page.show import STATIC, tell_in_words, wants_words
@@ -37,7 +38,7 @@ def make_app(house: House, further: Iterable[APIRouter] = ()) -> FastAPI:
     app.state.house = house
     app.state.stopping = lambda: False
     app.state.login_brake = LoginBrake()
-    for router in (enrol.router, *further, api, page):
+    for router in (enrol.router, *further, api, monitoring, page):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC))
     app.exception_handler(NotfallError)(_tell)

@@ -2,8 +2,16 @@
 
 from fastapi import APIRouter
 
-from notfallserver.server.web.api import actions, jobs, primaries, seeds, system
+from notfallserver.server.web.api import (
+    actions,
+    health,
+    jobs,
+    notices,
+    primaries,
+    seeds,
+    system,
+)
 
 router = APIRouter(prefix="/api/v1")
-for part in (primaries, actions, seeds, jobs, system):
+for part in (primaries, actions, seeds, jobs, system, health, notices):
     router.include_router(part.router)

@@ -9,12 +9,14 @@ from notfallserver.server.web.page import (
     emergency,
     home,
     login,
+    notices,
     primary,
     records,
     recovery,
     server,
+    settings,
 )
 
 router = APIRouter(include_in_schema=False)
-for _module in (login, home, adding, primary, emergency, recovery, records, server):
+for _module in (login, home, adding, primary, emergency, recovery, records, server, notices, settings):
     router.include_router(_module.router)
