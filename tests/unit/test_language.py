@@ -9,7 +9,7 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
 
 from notfallserver.server.web import language
-from notfallserver.server.web.words import findings, history, problems, situation
+from notfallserver.server.web.words import findings, health, history, problems, situation, tidings
 
 
 def test_every_text_of_the_pages_has_its_german() -> None:
@@ -22,6 +22,7 @@ def test_every_text_of_the_pages_has_its_german() -> None:
     for told in (language.STATES, language.KINDS, language.PHASES, history.EVENTS):
         found |= set(told.values())
     found |= {*situation.TEXTS, *findings.TEXTS, *problems.TEXTS}
+    found |= {*health.TEXTS, *tidings.TEXTS}
     rows = []
     for path in (language.HERE / "strings" / "de").glob("*.po"):
         with path.open("rb") as file:

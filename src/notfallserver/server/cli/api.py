@@ -50,15 +50,19 @@ class Api:
         asked = {key: value for key, value in query.items() if value is not None}
         return self._call("GET", path, params=asked)
 
+    def get_whatever(self, path: str, status: int) -> Any:
+        """As :meth:`get`, where the answer with this status is one, too, and no error."""
+        return self._call("GET", path, also=status)
+
     def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
         return self._call("POST", path, json=body)
 
-    def _call(self, method: str, path: str, **given: Any) -> Any:
+    def _call(self, method: str, path: str, also: int = 0, **given: Any) -> Any:
         try:
             answer = self._client.request(method, path, **given)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
-        if not answer.is_success:
+        if not answer.is_success and answer.status_code != also:
             raise _read_error(answer)
         return answer.json() if answer.content else None
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from notfallserver import VERSION
-from notfallserver.server.cli import actions, jobs, primaries, seeds, server, show
+from notfallserver.server.cli import actions, jobs, notices, primaries, seeds, server, show
 from notfallserver.wire.errors import NotfallError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.add_typer(server.app, name="server")
 app.add_typer(primaries.app, name="primary")
 app.add_typer(actions.rescue, name="rescue")
 app.add_typer(seeds.app, name="seed")
+app.add_typer(notices.app, name="notice")
 actions.add_to(app)
 jobs.add_to(app)
 

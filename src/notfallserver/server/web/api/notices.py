@@ -70,7 +70,7 @@ class ReceiverRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(min_length=1, max_length=63)
-    kinds: list[Kind] = Field(default=[Kind.URGENT, Kind.WARNING], min_length=1, max_length=3)
+    kinds: list[Kind] = Field(default=[Kind.URGENT, Kind.WARNING], max_length=3)
     language: Literal["de", "en"] = "en"
     summary: Summary = Summary.NEVER
     way: Way | None = None
@@ -83,7 +83,7 @@ class ReceiverAnswer(BaseModel):
     name: str
     shown: str
     kinds: list[Kind]
-    language: str
+    language: Literal["de", "en"]
     summary: Summary
     sent_at: datetime | None
     failing_since: datetime | None
@@ -144,11 +144,16 @@ def remove_receiver(request: Request, name: ReceiverName, who: Administrator) ->
 
 
 def _wanted(body: ReceiverRequest) -> Wanted:
+    name = body.name.strip()
+    if not name:
+        raise NotfallError("receiver-nameless", "The receiver has no name.", status=422)
+    if not body.kinds and body.summary is Summary.NEVER:
+        raise NotfallError("nothing-chosen", f"'{name}' would never be told anything.", status=422)
     address = body.way.address() if body.way else None
     if address is not None:
         check(address)
     return Wanted(
-        name=body.name.strip(),
+        name=name,
         kinds=frozenset(body.kinds),
         language=body.language,
         summary=body.summary,

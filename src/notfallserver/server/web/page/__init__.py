@@ -11,6 +11,7 @@ from notfallserver.server.web.page import (
     login,
     notices,
     primary,
+    primary_settings,
     records,
     recovery,
     server,
@@ -18,5 +19,17 @@ from notfallserver.server.web.page import (
 )
 
 router = APIRouter(include_in_schema=False)
-for _module in (login, home, adding, primary, emergency, recovery, records, server, notices, settings):
+for _module in (
+    login,
+    home,
+    adding,
+    primary,
+    emergency,
+    recovery,
+    records,
+    server,
+    notices,
+    settings,
+    primary_settings,
+):
     router.include_router(_module.router)

@@ -46,7 +46,8 @@ async def follow(request: Request, who: Person) -> StreamingResponse:
 
 
 def _tiles(request: Request) -> dict[str, object]:
-    catalogue = house_of(request).catalogue
+    house = house_of(request)
+    catalogue = house.catalogue
     jobs = catalogue.jobs.unfinished()
     unmended = catalogue.jobs.unmended()
     primaries = [PrimaryAnswer.of(one, jobs) for one in catalogue.primaries.all()]
@@ -57,4 +58,5 @@ def _tiles(request: Request) -> dict[str, object]:
         "tiles": found,
         "counts": counts,
         "other_jobs": [JobAnswer.of(one) for one in jobs if one.primary is None],
+        "health": house.health.grade,
     }

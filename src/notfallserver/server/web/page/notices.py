@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Form, Query, Request
@@ -27,6 +28,7 @@ from notfallserver.server.web.people import Administrator
 from notfallserver.wire.errors import NotfallError
 
 router = APIRouter(prefix="/notifications")
+Language = Literal["de", "en"]
 WayKind = Literal["mail", "webhook", "ntfy", "telegram", "other"]
 Short = Annotated[str, Form(max_length=63)]
 Text = Annotated[str, Form(max_length=1000)]
@@ -37,8 +39,8 @@ class Typed:
     """What stands in the form; secrets are never shown again, not even what was just typed."""
 
     name: str = ""
-    kinds: list[Kind] = field(default_factory=lambda: [Kind.URGENT, Kind.WARNING])
-    language: str = "en"
+    kinds: Sequence[Kind] = (Kind.URGENT, Kind.WARNING)
+    language: Language = "en"
     summary: Summary = Summary.NEVER
     server: str = ""
     sender: str = ""
@@ -58,8 +60,8 @@ class Filled:
         self,
         way: Annotated[WayKind | None, Form()] = None,
         name: Short = "",
-        kinds: Annotated[list[Kind], Form(max_length=3)] = [],
-        language: Annotated[Literal["de", "en"], Form()] = "en",
+        kinds: Annotated[Sequence[Kind], Form(max_length=3)] = (),
+        language: Annotated[Language, Form()] = "en",
         summary: Annotated[Summary, Form()] = Summary.NEVER,
         server: Text = "",
         sender: Text = "",
@@ -84,10 +86,6 @@ class Filled:
     def request(self) -> ReceiverRequest:
         """As the API takes it; refused where something that is needed is missing."""
         typed = self.typed
-        if not typed.name:
-            raise NotfallError("name-missing", "The receiver has no name.", status=422)
-        if not typed.kinds and typed.summary is Summary.NEVER:
-            raise NotfallError("nothing-chosen", "It would never be told anything.", status=422)
         way = None
         if self.way is not None:
             shown = ("server", "sender", "to", "security", "user", "topic", "chat")
@@ -100,8 +98,8 @@ class Filled:
                 values["url"] = typed.ntfy
             way = Way(**values)
         return ReceiverRequest(
-            name=typed.name,
-            kinds=typed.kinds,
+            name=typed.name or " ",
+            kinds=list(typed.kinds),
             language=typed.language,
             summary=typed.summary,
             way=way,
@@ -120,7 +118,9 @@ def receivers_page(request: Request, who: Administrator) -> Response:
 def form_page(
     request: Request, who: Administrator, way: Annotated[WayKind, Query()] = "mail"
 ) -> Response:
-    return _form(request, None, way, Typed(language=speech_of(request).language))
+    return _form(
+        request, None, way, Typed(language="de" if speech_of(request).language == "de" else "en")
+    )
 
 
 @router.post("/add")
