@@ -96,12 +96,9 @@ def test_a_medium_in_work_is_no_reason_to_worry() -> None:
 
 def test_every_case_can_be_said_in_both_languages() -> None:
     cases = [
-        replace(WELL, **wrong)
-        for wrong in (
-            {},
-            {"pool_free": GIB, "full_in": 20 * DAY, "largest": 64 * GIB, "mute": ("a", "b")},
-            {"full_in": 400 * DAY, "bridge_there": False},
-        )
+        WELL,
+        replace(WELL, pool_free=GIB, full_in=20 * DAY, largest=64 * GIB, mute=("a", "b")),
+        replace(WELL, full_in=400 * DAY, bridge_there=False),
     ]
     for language in ("en", "de"):
         spoken = speech(language)
@@ -115,7 +112,9 @@ def test_every_case_can_be_said_in_both_languages() -> None:
 # -- the forecast --------------------------------------------------------------------------------
 
 
-def samples(days: int, a_day: float, free: float = 500 * GIB, size: int = 1000 * GIB) -> list[Sample]:
+def samples(
+    days: int, a_day: float, free: float = 500 * GIB, size: int = 1000 * GIB
+) -> list[Sample]:
     """Four a day until now; the last has ``free``."""
     return [
         Sample(NOW - n * DAY / 4, size, int(free + a_day * n / 4)) for n in range(days * 4, 0, -1)
@@ -129,9 +128,7 @@ def test_a_steady_pace_is_foreseen() -> None:
 
 def test_one_removal_of_old_copies_does_not_decide() -> None:
     dice = random.Random(1)
-    past = [
-        replace(one, free=one.free + dice.randint(-GIB, GIB)) for one in samples(20, 10 * GIB)
-    ]
+    past = [replace(one, free=one.free + dice.randint(-GIB, GIB)) for one in samples(20, 10 * GIB)]
     past = [
         replace(one, free=one.free - 60 * GIB) if one.at < NOW - 12 * DAY else one for one in past
     ]
@@ -163,7 +160,7 @@ def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
 
 def test_samples_are_kept_now_and_then_and_not_for_ever(catalogue: Catalogue) -> None:
     space = catalogue.space
-    for hour in range(0, 24 * 90):
+    for hour in range(24 * 90):
         space.note(Sample(NOW + timedelta(hours=hour), 100, hour))
     kept = space.samples()
     assert len(kept) == pytest.approx(KEPT / timedelta(hours=6), abs=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -158,7 +159,7 @@ def test_every_told_event_is_known_to_the_history() -> None:
 
 
 def test_no_secret_of_an_address_is_shown() -> None:
-    made = [
+    made: list[Mail | Webhook | Ntfy | Telegram | Other] = [
         Mail("mail.example.com", "a@example.com", "b@example.com", user="u", password="geheim#/1"),
         Webhook("https://anna:geheim@hooks.example.com/services/geheim?key=geheim"),
         Ntfy("geheim#/1", token="geheim#/1"),
@@ -178,6 +179,7 @@ def test_no_secret_of_an_address_is_shown() -> None:
         Mail("mail.example.com", "", "b@example.com"),
         Mail("mail.example.com", "a@example.com", " "),
         Mail("a/b", "a@example.com", "b@example.com"),
+        Mail("a.example.com", "a@example.com", "b@example.com", user="a", password="straße"),
         Webhook("ftp://example.com"),
         Webhook("https://:99999/"),
         Ntfy(""),
@@ -185,7 +187,9 @@ def test_no_secret_of_an_address_is_shown() -> None:
         Other("nonsense"),
     ],
 )
-def test_what_can_not_be_an_address_is_refused(wrong: Mail | Webhook | Ntfy | Telegram) -> None:
+def test_what_can_not_be_an_address_is_refused(
+    wrong: Mail | Webhook | Ntfy | Telegram | Other,
+) -> None:
     with pytest.raises(NotfallError) as caught:
         wrong.address()
     assert caught.value.code == "bad-address"
@@ -196,7 +200,9 @@ def test_the_other_sides_answer_has_no_secret() -> None:
     told = mask("(535, b'anna@example.com ge#heim ge%23heim') mail.example.com", url)
     assert told == "(535, b'*** *** ***') mail.example.com"
     assert "sekret" not in mask("POST /botsekret1:abc/send", "tgram://sekret1:abc/12345/")
-    told = mask("https://x.example.com/a/hidden1?k=hidden2", "jsons://x.example.com/a/hidden1?-k=hidden2")
+    told = mask(
+        "https://x.example.com/a/hidden1?k=hidden2", "jsons://x.example.com/a/hidden1?-k=hidden2"
+    )
     assert "hidden" not in told and "x.example.com" in told
 
 
@@ -249,8 +255,8 @@ def test_two_receivers_have_two_names(catalogue: Catalogue) -> None:
     catalogue.receivers.add(want(), "root")
     other = catalogue.receivers.add(want("bob"), "root")
     for refused in (
-        lambda: catalogue.receivers.add(want(), "root"),
-        lambda: catalogue.receivers.change(other.id, want(), "root"),
+        partial(catalogue.receivers.add, want(), "root"),
+        partial(catalogue.receivers.change, other.id, want(), "root"),
     ):
         with pytest.raises(NotfallError) as caught:
             refused()

@@ -44,6 +44,8 @@ class Mail:
         if not self.sender.strip() or not self.to.strip():
             raise bad_address("A sender and somebody to send to are needed.")
         host = _host(self.server)
+        if not (self.user + self.password).isascii():  # Python's smtplib can't send it
+            raise bad_address("User name and password may have no letters beyond ASCII.")
         login = f"{_safe(self.user)}:{_safe(self.password)}@" if self.user else ""
         scheme = "mailto" if self.security == "none" else "mailtos"
         asked = {

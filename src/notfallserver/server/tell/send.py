@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -23,6 +24,7 @@ TYPES = {
 MOST = 500
 """Characters of the other side's answer that are told."""
 HARMLESS = frozenset({"smtp", "from", "to", "mode", "format", "auth"})
+_SYSTEM = re.compile(r"\[Errno -?\d+\] ([A-Za-z ]+)")
 ANSWERS = ("Response Details:", "Socket Exception:")
 
 
@@ -73,8 +75,15 @@ def carry_out(order: dict[str, Any]) -> dict[str, Any]:
                 body_format=apprise.NotifyFormat.TEXT,
             )
         )
-    answer = mask("; ".join(dict.fromkeys(heard.lines)), order["url"])[:MOST]
+    answer = mask(shorten("; ".join(dict.fromkeys(heard.lines))), order["url"])[:MOST]
     return {"known": service is not None, "sent": sent, "answer": answer}
+
+
+def shorten(text: str) -> str:
+    """Where nobody answered, only why: the libraries nest it in names of their own."""
+    if found := _SYSTEM.search(text):
+        return found[1]
+    return "it did not answer in time" if "timed out" in text else text
 
 
 def mask(text: str, url: str) -> str:

@@ -134,22 +134,22 @@ def add(request: Request, who: Administrator, filled: Form_) -> Response:
     return go(request, "/notifications")
 
 
-@router.get("/{name}")
+@router.get("/{receiver}")
 def change_page(
     request: Request,
     who: Administrator,
-    name: ReceiverName,
+    receiver: ReceiverName,
     way: Annotated[WayKind | None, Query()] = None,
 ) -> Response:
     """``way``: with another address, to be typed as a whole; the old one is not shown."""
-    known = _receiver(request, name)
+    known = _find(request, receiver)
     typed = Typed(known.name, known.kinds, known.language, known.summary)
     return _form(request, known, way, typed)
 
 
-@router.post("/{name}")
-def change(request: Request, who: Administrator, name: ReceiverName, filled: Form_) -> Response:
-    known = _receiver(request, name)
+@router.post("/{receiver}")
+def change(request: Request, who: Administrator, receiver: ReceiverName, filled: Form_) -> Response:
+    known = _find(request, receiver)
     try:
         change_receiver(request, known.id, filled.request(), who)
     except NotfallError as error:
@@ -157,20 +157,20 @@ def change(request: Request, who: Administrator, name: ReceiverName, filled: For
     return go(request, "/notifications")
 
 
-@router.post("/{name}/test")
-def test(request: Request, who: Administrator, name: ReceiverName) -> Response:
+@router.post("/{receiver}/test")
+def test(request: Request, who: Administrator, receiver: ReceiverName) -> Response:
     """Sends now, and says what became of it."""
-    known = _receiver(request, name)
+    known = _find(request, receiver)
     return _list(request, who, known.id, test_receiver(request, known.id, who))
 
 
-@router.post("/{name}/remove")
-def remove(request: Request, who: Administrator, name: ReceiverName) -> Response:
-    remove_receiver(request, name, who)
+@router.post("/{receiver}/remove")
+def remove(request: Request, who: Administrator, receiver: ReceiverName) -> Response:
+    remove_receiver(request, receiver, who)
     return go(request, "/notifications")
 
 
-def _receiver(request: Request, name: str) -> ReceiverAnswer:
+def _find(request: Request, name: str) -> ReceiverAnswer:
     return ReceiverAnswer.of(house_of(request).catalogue.receivers.find(name))
 
 
