@@ -14,6 +14,7 @@ from notfallserver.server.web.page import journal
 from notfallserver.server.web.words import (
     beginning,
     findings,
+    health,
     history,
     power,
     problems,
@@ -22,6 +23,7 @@ from notfallserver.server.web.words import (
     roles,
     setting_up,
     situation,
+    tidings,
 )
 
 
@@ -36,7 +38,7 @@ def test_every_text_of_the_pages_has_its_german() -> None:
         found |= set(told.values())
     for module in (situation, findings, problems, reasons, roles, power, archive):
         found |= set(module.TEXTS)
-    for module in (readiness, setting_up, beginning, card):
+    for module in (readiness, setting_up, beginning, card, health, tidings):
         found |= set(module.TEXTS)
     found |= {*language.PROGRAMS.values(), *journal.HEAD}
     rows = []

@@ -35,6 +35,14 @@ ALLOWED = {
         "server.settings",
         "server.rescue_medium",
     },
+    "server.health": {
+        "wire",
+        "server.records",
+        "server.authority",
+        "server.cycle",
+        "server.rescue_medium",
+    },
+    "server.tell": {"wire", "server.host", "server.records"},
 }
 LOW = {room for room in ALLOWED if room.startswith("server.")} | {"wire", "guest"}
 ALLOWED["server.house"] = LOW

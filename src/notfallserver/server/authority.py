@@ -68,6 +68,11 @@ class Authority:
         der = self._ca.public_bytes(serialization.Encoding.DER)
         return hashlib.sha256(der).hexdigest()
 
+    def expiry(self) -> tuple[datetime, datetime]:
+        """Until when the server's certificate and the CA's are valid."""
+        found = x509.load_pem_x509_certificate(self.server_certificate.read_bytes())
+        return found.not_valid_after_utc, self._ca.not_valid_after_utc
+
     def ensure_server_certificate(self, names: Sequence[str]) -> bool:
         """Make the server's certificate anew if it is missing, for other names, or ends soon."""
         wanted = {_general_name(name) for name in names}

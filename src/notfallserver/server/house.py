@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from notfallserver.server.authority import Authority
 from notfallserver.server.cycle.actions import Conductor
 from notfallserver.server.cycle.runner import JobRunner
+from notfallserver.server.health.watch import HealthWatch
 from notfallserver.server.records import Catalogue
 from notfallserver.server.settings import Settings
+from notfallserver.server.tell.teller import Teller
 
 
 @dataclass(frozen=True)
@@ -23,3 +26,9 @@ class House:
     conductor: Conductor
     agent_package: Path
     urls: tuple[str, ...]
+    health: HealthWatch
+    teller: Teller[Any]
+
+    def present(self) -> Settings:
+        """The settings as they hold now; ``settings`` are those of the file."""
+        return self.settings.changed(self.catalogue.preferences.all())

@@ -21,6 +21,7 @@ from notfallserver.server.cycle.normal.runs import Runs
 from notfallserver.server.cycle.recovery.desk import Desk
 from notfallserver.server.cycle.runner import JobRunner
 from notfallserver.server.cycle.state import State
+from notfallserver.server.health.watch import HealthWatch
 from notfallserver.server.host.files import replace_file
 from notfallserver.server.house import House
 from notfallserver.server.pool.known import KnownContent
@@ -29,12 +30,14 @@ from notfallserver.server.pool.store import Pool
 from notfallserver.server.records import Catalogue, open_catalogue
 from notfallserver.server.rescue_medium import find_medium
 from notfallserver.server.settings import Settings
+from notfallserver.server.tell.teller import Teller
 from notfallserver.server.vm.libvirt import LibvirtHypervisor
 from notfallserver.server.web.agents import agents_router, frame_takers
 from notfallserver.server.web.app import make_app
 from notfallserver.server.web.lane import Take
 from notfallserver.server.web.serve import serve
 from notfallserver.server.web.targets import targets_router
+from notfallserver.server.web.tidings import Tidings
 from notfallserver.wire.errors import NotfallError
 
 log = logging.getLogger(__name__)
@@ -80,6 +83,7 @@ def run(settings: Settings) -> None:
             urls=own_urls(settings),
         )
         conductor = Conductor(means, runner)
+        health = HealthWatch(means, authority)
         house = House(
             settings=settings,
             catalogue=catalogue,
@@ -88,6 +92,8 @@ def run(settings: Settings) -> None:
             conductor=conductor,
             agent_package=_write_agent(settings.data_dir / "agent.pyz"),
             urls=means.urls,
+            health=health,
+            teller=Teller(catalogue, Tidings(catalogue, health, means.urls[0])),
         )
         agents = AgentDoor(means, conductor)
         app = make_app(house, (agents_router(agents), targets_router(TargetDoor(means))))
@@ -110,10 +116,14 @@ def _serve(
         if find_medium(means.rescue_dir) is None:
             house.runner.submit("rescue_build", None, {}, "server", join=True)
         conductor.duties.start()
+        house.health.start()
+        house.teller.start()
 
     try:
         serve(app, house, frames, started)
     finally:
+        house.teller.stop()
+        house.health.stop()
         conductor.duties.stop()
         house.runner.stop()
         conductor.close()

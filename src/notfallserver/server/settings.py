@@ -7,11 +7,13 @@ is an error, because a misspelt setting that is silently ignored shows itself in
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tomllib
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -31,6 +33,23 @@ class GuardSettings(BaseModel):
 
     witnesses: tuple[str, ...] = ()
     """Addresses that normally answer ping, beside the gateway: a switch, another site."""
+
+    @field_validator("witnesses")
+    @classmethod
+    def are_addresses(cls, witnesses: tuple[str, ...]) -> tuple[str, ...]:
+        """Names are refused: in an outage nobody may be there to tell what they mean."""
+        return tuple(str(ip_address(one)) for one in witnesses)
+
+
+CHANGEABLE = (
+    "witnesses",
+    "schedule_minutes",
+    "capture_minutes",
+    "scrub_days",
+    "scrub_mib_s",
+    "heartbeat_timeout_s",
+)
+"""What may be changed while the server runs, because it is asked for anew each time."""
 
 
 class Settings(BaseSettings):
@@ -69,6 +88,27 @@ class Settings(BaseSettings):
     """Where the slow part of the rescue medium is kept; default: in ``data_dir``."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     guard: GuardSettings = GuardSettings()
+
+    def changed(self, wishes: Mapping[str, Any]) -> Settings:
+        """These settings with some of :data:`CHANGEABLE` in place of the file's; checked as a
+        whole."""
+        unknown = set(wishes) - set(CHANGEABLE)
+        if unknown:
+            raise NotfallError(
+                "bad-settings",
+                f"Not to be changed while the server runs: {', '.join(sorted(unknown))}.",
+                "Change it in the settings file and restart the server.",
+                status=422,
+            )
+        if not wishes:
+            return self
+        guard = {"witnesses": wishes["witnesses"]} if "witnesses" in wishes else {}
+        plain = {key: value for key, value in wishes.items() if key != "witnesses"}
+        try:
+            known = self.model_dump()
+            return Settings(**{**known, **plain, "guard": {**known["guard"], **guard}})
+        except ValidationError as error:
+            raise NotfallError("bad-settings", _explain(error), status=422) from None
 
     @classmethod
     def settings_customise_sources(

@@ -54,19 +54,23 @@ class Api:
         """What is no JSON."""
         return self._request("GET", path, params=query).content
 
+    def get_whatever(self, path: str, status: int) -> Any:
+        """As :meth:`get`, where the answer with this status is one, too, and no error."""
+        return self._call("GET", path, also=status)
+
     def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
         return self._call("POST", path, json=body)
 
-    def _call(self, method: str, path: str, **given: Any) -> Any:
-        answer = self._request(method, path, **given)
+    def _call(self, method: str, path: str, also: int = 0, **given: Any) -> Any:
+        answer = self._request(method, path, also, **given)
         return answer.json() if answer.content else None
 
-    def _request(self, method: str, path: str, **given: Any) -> httpx.Response:
+    def _request(self, method: str, path: str, also: int = 0, **given: Any) -> httpx.Response:
         try:
             answer = self._client.request(method, path, **given)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
-        if not answer.is_success:
+        if not answer.is_success and answer.status_code != also:
             raise _read_error(answer)
         return answer
 

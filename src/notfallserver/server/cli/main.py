@@ -12,6 +12,7 @@ from notfallserver import VERSION
 from notfallserver.server.cli import (
     actions,
     jobs,
+    notices,
     people,
     power,
     primaries,
@@ -34,6 +35,7 @@ app.add_typer(primaries.app, name="primary")
 app.add_typer(actions.rescue, name="rescue")
 app.add_typer(seeds.app, name="seed")
 app.add_typer(people.app, name="people")
+app.add_typer(notices.app, name="notice")
 actions.add_to(app)
 power.add_to(app)
 rehearsals.add_to(app)

@@ -14,7 +14,15 @@ from typing import Annotated, Any
 import typer
 
 from notfallserver.server.cli.api import connect
-from notfallserver.server.cli.show import ago, chosen, size, tell, tell_json, tell_pairs
+from notfallserver.server.cli.show import (
+    ago,
+    chosen,
+    size,
+    tell,
+    tell_json,
+    tell_pairs,
+    tell_table,
+)
 from notfallserver.server.settings import load_settings, settings_path
 from notfallserver.wire.errors import NotfallError
 
@@ -159,4 +167,62 @@ def status() -> None:
             ),
             ("CA's fingerprint", row["fingerprint"]),
         )
+    )
+
+
+EXIT_CODES = {"good": 0, "warn": 1, "bad": 2}
+
+
+@app.command()
+def health() -> None:
+    """Whether this server is ready for the worst day. Exit code: 0 good, 1 look at it, 2 bad."""
+    row = connect().get_whatever("/health", 503)
+    if chosen.as_json:
+        tell_json(row)
+    else:
+        marks = {"good": "ok", "warn": "LOOK", "bad": "BAD"}
+        tell_table(
+            ("", "WHAT", "FOUND", "WHAT TO DO"),
+            (
+                (marks[one["grade"]], one["title"], one["words"], one["remedy"])
+                for one in row["findings"]
+            ),
+            "Nothing was looked at yet.",
+        )
+    raise typer.Exit(EXIT_CODES[row["grade"]])
+
+
+@app.command()
+def settings(
+    witness: Annotated[
+        list[str] | None,
+        typer.Option(help="An address that always answers; replaces all; several times."),
+    ] = None,
+    reset: Annotated[
+        list[str] | None, typer.Option(metavar="KEY", help="Follow the settings file again.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=NUMBER", help="scrub_days=14")
+    ] = None,
+) -> None:
+    """What may be changed while the server runs; no option: show. The file stays as it is."""
+    body: dict[str, object] = {}
+    for one in set_ or []:
+        key, _, value = one.partition("=")
+        if not value.isdecimal():
+            raise typer.BadParameter(f"'{one}' is not KEY=NUMBER")
+        body[key] = int(value)
+    if witness:
+        body["witnesses"] = witness
+    if reset:
+        body["reset"] = reset
+    api = connect()
+    row = api.post("/settings", body) if body else api.get("/settings")
+    if chosen.as_json:
+        tell_json(row)
+        return
+    values = {**row["values"], "witnesses": ", ".join(row["values"]["guard"]["witnesses"])}
+    tell_pairs(
+        (key, f"{values[key]}{' (changed)' if key in row['changed'] else ''}")
+        for key in row["changeable"]
     )

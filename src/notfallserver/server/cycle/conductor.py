@@ -232,7 +232,7 @@ class Conductor:
     def examine(self, primary: str) -> Verdict:
         means = self._means
         row = self._row(primary)
-        return examine_primary(means.settings, means.pool, means.catalogue.primaries, row)
+        return examine_primary(means.present(), means.pool, means.catalogue.primaries, row)
 
     def screen(self, primary: str) -> bytes:
         row = self._row(primary)

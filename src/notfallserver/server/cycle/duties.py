@@ -96,7 +96,7 @@ class Duties:
         if works_elsewhere(row):
             return False
         now = _now()
-        limit = timedelta(seconds=self._means.settings.heartbeat_timeout_s)
+        limit = timedelta(seconds=self._means.present().heartbeat_timeout_s)
         last = max(row.last_seen, self._began) if row.last_seen else self._began
         return now - last < limit
 
@@ -135,7 +135,7 @@ class Duties:
 
     def _scrub_when_due(self, rows: Sequence[Primary]) -> None:
         """One primary at a time, and only while nothing else runs for it."""
-        days, jobs = self._means.settings.scrub_days, self._means.catalogue.jobs
+        days, jobs = self._means.present().scrub_days, self._means.catalogue.jobs
         if not days or _now() < self._look_at_scrubs or jobs.unfinished(kind="scrub"):
             return
         self._look_at_scrubs = _now() + LOOK_AT_SCRUBS

@@ -30,6 +30,10 @@ class Means:
     ca_pem: str
     urls: tuple[str, ...]
 
+    def present(self) -> Settings:
+        """The settings as they hold now: what was changed meanwhile goes before the file."""
+        return self.settings.changed(self.catalogue.preferences.all())
+
     @property
     def rescue_dir(self) -> Path:
         return self.settings.data_dir / "rescue"

@@ -94,7 +94,7 @@ class Scrub:
         counts = Counts(**ctx.notes.get("counts", {}))
         versions = [store.version(only)] if only else store.versions()
         total = sum(one.bytes_used for one in versions)
-        pace = Pace(ctx, self.means.catalogue.jobs, self.means.settings.scrub_mib_s << 20)
+        pace = Pace(ctx, self.means.catalogue.jobs, self.means.present().scrub_mib_s << 20)
         twin: Twin | None = None
         for version in versions:
             health = store.health.of(version.stamp)

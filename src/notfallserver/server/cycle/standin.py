@@ -24,7 +24,7 @@ def machine_name(primary: str) -> str:
 
 
 def memory_limit(settings: Settings) -> int:
-    """What a stand-in gets at most, in bytes."""
+    """The most memory that a stand-in gets on this host, in bytes."""
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return settings.standin_memory_mib << 20 or max(512 << 20, whole - SPARE_MEMORY)
 

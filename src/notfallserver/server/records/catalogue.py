@@ -10,12 +10,16 @@ from notfallserver.server.records.invites import Invites
 from notfallserver.server.records.jobs import Jobs
 from notfallserver.server.records.journal import Journal
 from notfallserver.server.records.notes import Notes
+from notfallserver.server.records.outbox import Outbox
 from notfallserver.server.records.people import People
+from notfallserver.server.records.preferences import Preferences
 from notfallserver.server.records.primaries import Primaries
+from notfallserver.server.records.receivers import Receivers
 from notfallserver.server.records.rehearsals import Rehearsals
 from notfallserver.server.records.rules import Rules
 from notfallserver.server.records.second_factor import SecondFactor
 from notfallserver.server.records.sessions import Sessions
+from notfallserver.server.records.space import Space
 from notfallserver.server.records.targets import Targets
 
 FILE = "catalogue.db"
@@ -37,6 +41,10 @@ class Catalogue:
         self.rules = Rules(database)
         self.rehearsals = Rehearsals(database)
         self.notes = Notes(database)
+        self.receivers = Receivers(database)
+        self.outbox = Outbox(database)
+        self.space = Space(database)
+        self.preferences = Preferences(database)
 
     @property
     def events(self) -> EventBus:

@@ -162,3 +162,9 @@ class Journal:
         with self._database.reading() as connection:
             rows = connection.execute(query.order_by(journal.c.id)).all()
         return {row.primary: str(row.details.get("name", "")) for row in rows}
+
+    def since(self, entry: int, limit: int = 500) -> list[Entry]:
+        """What came after this id, the oldest first."""
+        query = select(journal).where(journal.c.id > entry).order_by(journal.c.id).limit(limit)
+        with self._database.reading() as connection:
+            return [Entry(**row._mapping) for row in connection.execute(query)]

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Dialect,
@@ -213,5 +214,62 @@ notes = Table(
     "notes",
     metadata,
     Column("key", String(64), primary_key=True),
+    Column("value", JSON, nullable=False),
+)
+
+receivers = Table(
+    "receivers",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("name", String(63), nullable=False, unique=True),
+    Column("address", String, nullable=False),  # a secret
+    Column("shown", String(255), nullable=False),  # of the address, what is no secret
+    Column("kinds", JSON, nullable=False),
+    Column("language", String(8), nullable=False),
+    Column("summary", String(16), nullable=False),
+    Column("summed_up_at", UtcTime, nullable=False),
+    Column("sent_at", UtcTime),
+    Column("failing_since", UtcTime),
+    Column("problem", String, nullable=False, default=""),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("receiver", String(16), nullable=False),
+    Column("title", String, nullable=False),
+    Column("body", String, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("written_at", UtcTime, nullable=False),
+    Column("tries", Integer, nullable=False, default=0),
+    Column("next_at", UtcTime, nullable=False),
+)
+
+troubles = Table(
+    "troubles",
+    metadata,
+    Column("key", String(128), primary_key=True),
+    Column("what", String, nullable=False),
+    Column("about", String(64), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("since", UtcTime, nullable=False),
+    Column("told_at", UtcTime),
+    Column("gone_at", UtcTime),
+)
+
+space = Table(
+    "space",
+    metadata,
+    Column("at", UtcTime, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("free", BigInteger, nullable=False),
+)
+
+preferences = Table(
+    "preferences",
+    metadata,
+    Column("key", String(63), primary_key=True),
     Column("value", JSON, nullable=False),
 )

@@ -16,6 +16,7 @@ from notfallserver import VERSION
 from notfallserver.server.house import House
 from notfallserver.server.web import enrol
 from notfallserver.server.web.api import router as api
+from notfallserver.server.web.api.health import monitoring
 from notfallserver.server.web.console import Consoles
 from notfallserver.server.web.entrance import Entrance
 from notfallserver.server.web.guard import Guard
@@ -40,7 +41,7 @@ def make_app(house: House, further: Iterable[APIRouter] = ()) -> FastAPI:
     app.state.stopping = lambda: False
     app.state.entrance = Entrance(house.catalogue)
     app.state.consoles = Consoles()
-    for router in (enrol.router, *further, api, page):
+    for router in (enrol.router, *further, api, monitoring, page):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC))
     app.exception_handler(NotfallError)(_tell)

@@ -99,8 +99,8 @@ def enrol(request: Request, body: EnrolRequest) -> EnrolAnswer:
     enrolled = house.catalogue.invites.enrol(
         body.token,
         machine,
-        house.settings.schedule_minutes,
-        house.settings.capture_minutes,
+        house.present().schedule_minutes,
+        house.present().capture_minutes,
         issue,
     )
     return EnrolAnswer(

@@ -7,8 +7,10 @@ from notfallserver.server.web.api import (
     actions,
     card,
     files,
+    health,
     jobs,
     journal,
+    notices,
     people,
     power,
     primaries,
@@ -21,6 +23,6 @@ from notfallserver.server.web.api import (
 router = APIRouter(prefix="/api/v1")
 for part in (
     *(primaries, actions, power, rehearsals, files, seeds, jobs, journal),
-    *(people, account, setting_up, card, system),
+    *(people, account, notices, setting_up, card, health, system),
 ):
     router.include_router(part.router)

@@ -15,17 +15,20 @@ from notfallserver.server.web.page import (
     jobs,
     journal,
     login,
+    notices,
     people,
     primary,
+    primary_settings,
     recovery,
     rehearsal,
     server,
     setting_up,
+    settings,
 )
 
 router = APIRouter(include_in_schema=False)
 for _module in (
     *(login, home, setting_up, adding, primary, emergency, console, recovery, rehearsal, files),
-    *(jobs, journal, server, people, account, card),
+    *(jobs, journal, server, people, account, card, notices, settings, primary_settings),
 ):
     router.include_router(_module.router)

@@ -62,7 +62,8 @@ async def follow(request: Request, who: Person) -> StreamingResponse:
 
 def _tiles(request: Request, find: str) -> dict[str, object]:
     """All that the tiles show. Of many servers those that are well are told briefly."""
-    catalogue = house_of(request).catalogue
+    house = house_of(request)
+    catalogue = house.catalogue
     jobs = catalogue.jobs.unfinished()
     unmended = catalogue.jobs.unmended()
     primaries = [PrimaryAnswer.of(one, jobs) for one in catalogue.primaries.all()]
@@ -80,6 +81,7 @@ def _tiles(request: Request, find: str) -> dict[str, object]:
         "find": find,
         "counts": counts,
         "other_jobs": [JobAnswer.of(one) for one in jobs if one.primary is None],
+        "health": house.health.grade,
     }
 
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from notfallserver.server.health.judge import LITTLE, VERY_LITTLE
 from notfallserver.server.web.api.system import status
 from notfallserver.server.web.page.show import show
+from notfallserver.server.web.peer import house_of
 from notfallserver.server.web.people import Person
+from notfallserver.server.web.words.health import in_words
 from notfallserver.server.web.words.situation import Light
 
 router = APIRouter()
-LITTLE, VERY_LITTLE = 0.15, 0.05
-"""Free share of the pool below which it is told, and below which it is an alarm."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Space:
 @router.get("/server")
 def server_page(request: Request, who: Person) -> Response:
     told = status(request, who)
-    return show(
-        request, "server.html", {"status": told, "space": Space(told.pool.size, told.pool.free)}
-    )
+    values = {
+        "status": told,
+        "space": Space(told.pool.size, told.pool.free),
+        "findings": [
+            in_words(one) for one in house_of(request).health.findings if one.key != "space"
+        ],
+    }
+    return show(request, "server.html", values)

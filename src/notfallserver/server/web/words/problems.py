@@ -211,6 +211,29 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "Use letters, digits, dots and hyphens only.",
     ),
     "name-in-use": ("There is a server of this name already.", "Take another name."),
+    "bad-address": (
+        "This can't be used to reach anybody.",
+        "Compare what you have typed with what your provider tells you.",
+    ),
+    "receiver-exists": ("There is a receiver of this name already.", "Take another name."),
+    "receiver-nameless": ("A name is needed.", "Type who is told, such as your own name."),
+    "no-such-receiver": ("This receiver is there no longer.", "Choose one from the list."),
+    "nothing-chosen": (
+        "So nothing would ever be told.",
+        "Choose what is told, or a summary.",
+    ),
+    "bad-limits": (
+        "A limit can't be used as it was typed.",
+        "A time needs a beginning and an end; a rate is 0.064 Mbit/s or more.",
+    ),
+    "bad-settings": (
+        "A setting can't be used as it was typed.",
+        "Addresses are numbers such as 192.168.1.1; the details say more.",
+    ),
+    "not-confirmed": (
+        "Nothing was removed: the name was not repeated exactly.",
+        "Type it as it is shown.",
+    ),
     "not-allowed": (
         "You may not do this.",
         "Ask an administrator of the emergency server.",

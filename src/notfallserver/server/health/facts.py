@@ -1,0 +1,107 @@
+"""The facts that tell how the emergency server itself is. Each is looked at on its own: what can't
+be told is None, and keeps nothing else from being told."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+from notfallserver.server.authority import Authority
+from notfallserver.server.cycle.means import Means
+from notfallserver.server.cycle.outage.witness import default_gateways
+from notfallserver.server.cycle.standin import memory_limit
+from notfallserver.server.health.clock import clock_synchronised
+from notfallserver.server.health.filling import time_until_full
+from notfallserver.server.records.space import Sample
+from notfallserver.server.rescue_medium import find_medium
+from notfallserver.wire.errors import NotfallError
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Sizes in bytes; ``full_in`` is None while it can't be foreseen.
+
+    ``accelerators`` is None when the hypervisor does not answer. ``largest`` is the memory of the
+    largest primary, ``memory`` what a stand-in can get here. ``mute`` are the receivers to whom
+    nothing has got through for an hour.
+    """
+
+    pool_size: int | None
+    pool_free: int | None
+    full_in: timedelta | None
+    clock_right: bool | None
+    server_certificate_until: datetime | None
+    authority_until: datetime | None
+    accelerator: str
+    accelerators: tuple[str, ...] | None
+    bridge: str
+    bridge_there: bool
+    medium: bool | None
+    medium_in_work: bool
+    largest: int
+    largest_name: str
+    memory: int
+    witnesses: int | None
+    receivers: int
+    mute: tuple[str, ...]
+
+
+MUTE_AFTER = timedelta(hours=1)
+
+
+def collect(means: Means, authority: Authority) -> Facts:
+    """Look at everything; takes a moment, and as long as libvirt when that hangs."""
+    now = datetime.now(UTC)
+    catalogue, settings = means.catalogue, means.present()
+    space = _ask("pool", means.pool.free)
+    if space:
+        catalogue.space.note(Sample(now, size=space[1], free=space[0]))
+    expiry = _ask("certificates", authority.expiry)
+    info = _ask("hypervisor", means.hypervisor.info)
+    gateways = _ask("gateways", default_gateways)
+    medium = _ask("rescue medium", lambda: find_medium(means.rescue_dir))
+    machines = [(one.machine.memory, one.name) for one in catalogue.primaries.all() if one.machine]
+    largest, name = max(machines, default=(0, ""))
+    receivers = catalogue.receivers.all()
+    witnesses = len(set(settings.guard.witnesses) | set(gateways or ()))
+    return Facts(
+        pool_size=space[1] if space else None,
+        pool_free=space[0] if space else None,
+        full_in=time_until_full(catalogue.space.samples(), space[1], space[0], now)
+        if space
+        else None,
+        clock_right=_ask("clock", clock_synchronised),
+        server_certificate_until=expiry[0] if expiry else None,
+        authority_until=expiry[1] if expiry else None,
+        accelerator=settings.accelerator,
+        accelerators=tuple(info.accelerators) if info else None,
+        bridge=settings.lan_bridge,
+        bridge_there=Path("/sys/class/net", settings.lan_bridge, "bridge").is_dir(),
+        medium=medium is not None,
+        medium_in_work=bool(catalogue.jobs.unfinished(kind="rescue_build")),
+        largest=largest,
+        largest_name=name,
+        memory=memory_limit(settings),
+        witnesses=witnesses if gateways is not None or witnesses else None,
+        receivers=len(receivers),
+        mute=tuple(
+            one.name
+            for one in receivers
+            if one.failing_since and now - one.failing_since > MUTE_AFTER
+        ),
+    )
+
+
+def _ask(what: str, look: Callable[[], T]) -> T | None:
+    try:
+        return look()
+    except (NotfallError, OSError, ValueError) as error:
+        log.debug("%s: %s", what, error)
+        return None

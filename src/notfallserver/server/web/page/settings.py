@@ -1,0 +1,78 @@
+"""Settings of the emergency server: what may be changed while it runs; the file for the rest."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import Response
+
+from notfallserver.server.settings import CHANGEABLE, settings_path
+from notfallserver.server.web.api.health import SettingsRequest, change_settings
+from notfallserver.server.web.page.show import go, show
+from notfallserver.server.web.peer import house_of
+from notfallserver.server.web.people import Administrator
+from notfallserver.wire.errors import NotfallError
+
+router = APIRouter(prefix="/settings")
+Count = Annotated[int, Form(ge=0, le=1 << 24)]
+
+
+@router.get("")
+def settings_page(request: Request, who: Administrator, saved: bool = False) -> Response:
+    return _page(request, saved=saved)
+
+
+@router.post("")
+def save(
+    request: Request,
+    who: Administrator,
+    schedule_minutes: Count,
+    capture_minutes: Count,
+    scrub_days: Count,
+    scrub_mib_s: Count,
+    heartbeat_timeout_s: Count,
+    witnesses: Annotated[str, Form(max_length=1000)] = "",
+) -> Response:
+    """Only what differs from the file is kept, so that the file goes on to decide the rest."""
+    house = house_of(request)
+    wished: dict[str, Any] = {
+        "witnesses": witnesses.replace(",", " ").split(),
+        "schedule_minutes": schedule_minutes,
+        "capture_minutes": capture_minutes,
+        "scrub_days": scrub_days,
+        "scrub_mib_s": scrub_mib_s,
+        "heartbeat_timeout_s": heartbeat_timeout_s,
+    }
+    in_file = _changeable(house.settings.model_dump(mode="json"))
+    same = [key for key, value in wished.items() if value == in_file[key]]
+    other = {key: value for key, value in wished.items() if key not in same}
+    try:
+        change_settings(request, SettingsRequest(**other, reset=same), who)
+    except NotfallError as error:
+        return _page(request, wished, error)
+    return go(request, "/settings?saved=true")
+
+
+def _page(
+    request: Request,
+    typed: dict[str, Any] | None = None,
+    error: NotfallError | None = None,
+    saved: bool = False,
+) -> Response:
+    house = house_of(request)
+    in_file = house.settings.model_dump(mode="json")
+    values = {
+        "typed": typed or _changeable(house.present().model_dump(mode="json")),
+        "in_file": _changeable(in_file),
+        "fixed": {key: one for key, one in in_file.items() if key not in (*CHANGEABLE, "guard")},
+        "path": str(settings_path()),
+        "error": error,
+        "saved": saved,
+    }
+    return show(request, "settings.html", values, error.status if error else 200)
+
+
+def _changeable(values: dict[str, Any]) -> dict[str, Any]:
+    flat = {**values, "witnesses": values["guard"]["witnesses"]}
+    return {key: flat[key] for key in CHANGEABLE}
