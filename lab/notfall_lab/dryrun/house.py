@@ -26,6 +26,7 @@ from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.normal.runs import Runs
 from notfallserver.server.cycle.runner import JobRunner
 from notfallserver.server.cycle.state import Event, State
+from notfallserver.server.health.watch import HealthWatch
 from notfallserver.server.house import House
 from notfallserver.server.pool.known import KnownContent
 from notfallserver.server.pool.setup import PoolPlace
@@ -33,9 +34,11 @@ from notfallserver.server.pool.version import Version
 from notfallserver.server.records import open_catalogue
 from notfallserver.server.records.catalogue import FILE
 from notfallserver.server.settings import Settings
+from notfallserver.server.tell.teller import Teller
 from notfallserver.server.vm.hypervisor import Hypervisor
 from notfallserver.server.web.app import make_app
 from notfallserver.server.web.serve import serve
+from notfallserver.server.web.tidings import Tidings
 
 SERVERS = {"shop": "shop", "erp": "depot", "files": "vault", "mail": "depot"}
 """Names in the world and the captured machines that they are."""
@@ -114,12 +117,16 @@ class DryHouse:
             agents.start()
             self.house.runner.submit("rescue_build", None, {}, "server", join=True)
             self.conductor.duties.start()
+            self.house.health.start()
+            self.house.teller.start()
             tell()
 
         try:
             serve(self.app(), self.house, {}, started)
         finally:
             self.world.ended.set()
+            self.house.teller.stop()
+            self.house.health.stop()
             self.conductor.duties.stop()
             self.house.runner.stop()
             agents.join(10)
@@ -150,7 +157,7 @@ def dry_house(
     pool.tell_room(world)
     catalogue = open_catalogue(directory)
     try:
-        catalogue.people.set_password("admin", password or secrets.token_hex(8), "root")
+        catalogue.people.keep_administrator("admin", password or secrets.token_hex(8), "root")
         runner = JobRunner(catalogue.jobs, catalogue.journal)
         means = Means(
             settings=settings,
@@ -165,6 +172,7 @@ def dry_house(
             urls=(url,),
         )
         conductor = PaperConductor(means, runner, world)
+        health = HealthWatch(means, authority)
         agent = directory / "agent.pyz"
         agent.write_bytes(b"of paper\n")
         house = House(
@@ -175,6 +183,8 @@ def dry_house(
             conductor=conductor,
             agent_package=agent,
             urls=(url,),
+            health=health,
+            teller=Teller(catalogue, Tidings(catalogue, health, url)),
         )
         yield DryHouse(house, means, world, conductor)
     finally:
