@@ -133,7 +133,8 @@ def test_an_interrupted_check_goes_on_where_it_was(
 ) -> None:
     monkeypatch.setattr("notfallserver.server.cycle.scrub.NOTE_EVERY_S", 0)
     monkeypatch.setattr("notfallserver.server.pool.scrub.STRETCH", 8)
-    monkeypatch.setattr(care.means, "settings", SimpleNamespace(scrub_mib_s=0), raising=False)
+    present = SimpleNamespace(scrub_mib_s=0)
+    monkeypatch.setattr(care.means, "present", lambda: present, raising=False)
     old = replicate(store, {**USED, 9: content(9)})
     new = replicate(store, {**USED, 9: content(9, 1)})
     for number in (1, 9):

@@ -36,6 +36,12 @@ def make_password() -> str:
     return readable(4)
 
 
+def require_same(password: str, again: str) -> None:
+    """Refuse what was typed otherwise the second time."""
+    if password != again:
+        raise NotfallError("passwords-differ", "The two new passwords differ.", "Type them again.")
+
+
 def require_good(password: str, name: str) -> None:
     """Refuse what is guessed at once."""
     if len(password) < SHORTEST:

@@ -108,7 +108,7 @@ def steps_of(request: Request, who: str) -> tuple[Step, ...]:
     rows = catalogue.primaries.all()
     ready = {one.uuid for one in rows if is_prepared(request, one.uuid)}
     progress = Progress(
-        own_password=_own_password(catalogue, who),
+        own_password=has_own_password(catalogue, who),
         building=bool(catalogue.jobs.unfinished(kind="rescue_build")),
         protected=[one.name for one in rows if one.uuid in ready],
         coming=[one.name for one in rows if one.uuid not in ready],
@@ -121,7 +121,7 @@ def is_prepared(request: Request, primary: str) -> bool:
     return any(one.prepared for one in house_of(request).conductor.versions(primary))
 
 
-def _own_password(catalogue: Catalogue, who: str) -> bool:
+def has_own_password(catalogue: Catalogue, who: str) -> bool:
     """The command line's ``root`` makes passwords up; whoever chooses one is somebody else."""
     for entry in catalogue.journal.entries(limit=ENTRIES, wanted=PASSWORDS):
         if entry.details.get("name") == who:

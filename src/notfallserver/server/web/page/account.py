@@ -8,7 +8,7 @@ import segno
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import Response
 
-from notfallserver.server.records.passwords import SHORTEST
+from notfallserver.server.records.passwords import SHORTEST, require_same
 from notfallserver.server.web.api import account as api
 from notfallserver.server.web.page.show import go, show
 from notfallserver.server.web.peer import house_of
@@ -32,10 +32,7 @@ def change_password(
     request: Request, who: Person, present: Secret = "", new: Secret = "", again: Secret = ""
 ) -> Response:
     try:
-        if new != again:
-            raise NotfallError(
-                "passwords-differ", "The two new passwords differ.", "Type them again."
-            )
+        require_same(new, again)
         body = api.NewPasswordRequest(present=present, new=new)
         api.change_password(request, body, who)
     except NotfallError as error:

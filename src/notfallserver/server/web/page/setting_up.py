@@ -8,17 +8,22 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import Response
 
-from notfallserver.server.web.api.setting_up import Stand, keep_stand, stand_of, steps_of
+from notfallserver.server.records.passwords import SHORTEST, require_same
+from notfallserver.server.web.api.setting_up import (
+    Stand,
+    has_own_password,
+    keep_stand,
+    stand_of,
+    steps_of,
+)
 from notfallserver.server.web.page.show import go, show
 from notfallserver.server.web.peer import house_of
-from notfallserver.server.web.people import COOKIE, Administrator
+from notfallserver.server.web.people import Administrator, token_of
 from notfallserver.server.web.words.setting_up import Step
 from notfallserver.server.web.words.situation import Light
 from notfallserver.wire.errors import NotfallError
 
 router = APIRouter()
-LEAST = 12
-"""Characters of a password."""
 Password = Annotated[str, Form(max_length=1000)]
 
 
@@ -51,11 +56,16 @@ def present(
 def choose_password(
     request: Request, who: Administrator, password: Password = "", again: Password = ""
 ) -> Response:
-    """A password of one's own; this session goes on, all others of this name end."""
-    people = house_of(request).catalogue.people
-    if problem := _unfit(password, again):
+    """A password of one's own instead of the one that was made up; this session goes on, all others
+    of this name end. Later, ``/account`` asks for the old one."""
+    catalogue = house_of(request).catalogue
+    if has_own_password(catalogue, who):
+        return go(request, "/account")
+    try:
+        require_same(password, again)
+        catalogue.people.set_password(who, password, who, keep=token_of(request))
+    except NotfallError as problem:
         return show(request, "setup.html", _present(request, who, "password", problem), 422)
-    people.set_password(who, password, who, keep=request.cookies.get(COOKIE, ""))
     return go(request, "/setup")
 
 
@@ -70,18 +80,6 @@ def change_state(request: Request, who: Administrator, state: Annotated[Stand, F
     """Put aside, finished, or taken up again."""
     keep_stand(house_of(request).catalogue, state, who)
     return go(request, "/setup" if state is Stand.BEGUN else "/")
-
-
-def _unfit(password: str, again: str) -> NotfallError | None:
-    if len(password) < LEAST:
-        return NotfallError(
-            "password-short",
-            f"The password is too short: it needs at least {LEAST} characters.",
-            "Take a longer one, such as four words in a row.",
-        )
-    if password != again:
-        return NotfallError("passwords-differ", "The two new passwords differ.", "Type them again.")
-    return None
 
 
 def _present(
@@ -102,7 +100,7 @@ def _present(
         "building": building[0] if building else None,
         "all_good": all(one.light is Light.GOOD for one in steps),
         "stand": stand_of(house.catalogue),
-        "least": LEAST,
+        "least": SHORTEST,
     }
 
 

@@ -243,11 +243,6 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "The request came from another web site and was refused.",
         "Use the emergency server's own page.",
     ),
-    "passwords-differ": ("The two new passwords differ.", "Type them again."),
-    "password-short": (
-        "The password is too short: it needs at least 12 characters.",
-        "Take a longer one, such as four words in a row.",
-    ),
     "no-font": (
         "The emergency card can't be drawn: a font is missing.",
         "Install the package fonts-dejavu-core on the emergency server.",
