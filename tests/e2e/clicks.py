@@ -32,8 +32,8 @@ class Clicks:
         self._page.set_default_timeout(QUICK_MS)
 
     def add(self, name: str, paste: Callable[[str], object]) -> None:
-        self._home()
-        self._link("Add a server").click()
+        self._page.locator("header a.brand").click()
+        self._page.locator('a[href="/add"]').first.click()
         self._page.fill("input[name=name]", name)
         self._button("Next").click()
         line = self._page.locator("#line").text_content()
@@ -160,7 +160,7 @@ def clicking(world: World) -> Iterator[Clicks]:
     program.chmod(0o755)
     address = f"{world.lab.network.address(1)}:{PORT}"
     with browser(f"https://{address}", program=str(program)) as seen:
-        seen.log_in(world.password)
+        seen.log_in(world.password, to="/setup")
         yield Clicks(world, seen)
         assert seen.problems == []
         assert seen.hosts == {address}

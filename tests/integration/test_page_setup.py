@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 from pypdf import PdfReader
 from server_process import MACHINE, ServerProcess, running, token_of
 
-from notfall_lab.browser import Seen, browser
+from notfall_lab.browser import browser
 from notfallserver.server.records.people import Role
 from notfallserver.server.web import card as cards
 from notfallserver.server.web import language
@@ -28,13 +28,6 @@ STEPS = list(setting_up.TITLES)
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with every_place(tmp_path_factory.mktemp("scene")) as made:
         yield made
-
-
-def log_in(seen: Seen, password: str) -> None:
-    """As Seen.log_in, but a fresh server leads elsewhere."""
-    seen.page.goto(seen.url + "/login")
-    seen.page.fill("input[name=password]", password)
-    seen.page.click("main button")
 
 
 def seal_prepared(server: ServerProcess, uuid: str) -> None:
@@ -66,7 +59,7 @@ def test_the_first_start_leads_from_password_to_protection(tmp_path: Path) -> No
         server = stack.enter_context(running(ServerProcess(tmp_path, fresh=True)))
         seen = stack.enter_context(browser(server.url, "en"))
         page = seen.page
-        log_in(seen, server.password)
+        seen.log_in(server.password, to="/setup")
         expect(page).to_have_url(f"{server.url}/setup")
         expect(page.locator("#step-password input")).to_have_count(2)
         page.fill("input[name=password]", OWN)
@@ -127,7 +120,7 @@ def test_it_can_be_put_aside_and_taken_up_again(tmp_path: Path) -> None:
             seen.page.goto(seen.url + "/setup")
             expect(seen.page.locator("main .problem")).to_be_visible()
         with browser(server.url, "en") as seen:
-            log_in(seen, server.password)
+            seen.log_in(server.password, to="/setup")
             seen.page.click("text=Put it aside for now")
             expect(seen.page).to_have_url(f"{server.url}/")
             expect(seen.page.locator("h1")).to_have_text("No server is protected yet")
@@ -152,7 +145,7 @@ def test_it_can_be_put_aside_and_taken_up_again(tmp_path: Path) -> None:
 
 def test_a_step_that_is_open_stays_as_it_is_while_nothing_changes(tmp_path: Path) -> None:
     with running(ServerProcess(tmp_path, fresh=True)) as server, browser(server.url) as seen:
-        log_in(seen, server.password)
+        seen.log_in(server.password, to="/setup")
         seen.page.fill("input[name=password]", OWN)
         with seen.page.expect_response(lambda told: "/setup/present" in told.url) as told:
             pass
