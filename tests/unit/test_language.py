@@ -10,7 +10,7 @@ from babel.messages.pofile import read_po
 
 from notfallserver.server.web import language
 from notfallserver.server.web.page import journal
-from notfallserver.server.web.words import findings, history, problems, reasons, situation
+from notfallserver.server.web.words import findings, history, plans, problems, reasons, situation
 
 
 def test_every_text_of_the_pages_has_its_german() -> None:
@@ -22,7 +22,7 @@ def test_every_text_of_the_pages_has_its_german() -> None:
     }
     for told in (language.STATES, language.KINDS, language.PHASES, history.EVENTS):
         found |= set(told.values())
-    found |= {*situation.TEXTS, *findings.TEXTS, *problems.TEXTS, *reasons.TEXTS}
+    found |= {*situation.TEXTS, *findings.TEXTS, *problems.TEXTS, *reasons.TEXTS, *plans.TEXTS}
     found |= {*language.PROGRAMS.values(), *journal.HEAD}
     rows = []
     for path in (language.HERE / "strings" / "de").glob("*.po"):

@@ -25,7 +25,8 @@ from notfall_lab.recipe_guest import BIOS, UEFI, Recipe
 from notfall_lab.recipe_storage import STORAGE, storage_disks
 from notfall_lab.timeline import Timeline
 from notfall_lab.world import World
-from notfallserver.server.records import open_catalogue
+from notfallserver.server.records import Catalogue, open_catalogue
+from notfallserver.wire.facts import Machine as Facts
 
 GIB = 1 << 30
 PATIENCE_S = 1200.0
@@ -43,7 +44,7 @@ def _keep(name: str, facts: dict[str, Any]) -> None:
     print(f"kept: {path}")
 
 
-def _told(world: World, ask: Callable[[Any], Any]) -> dict[str, Any]:
+def _told(world: World, ask: Callable[[Catalogue], Facts | None]) -> dict[str, Any]:
     """Wait for what an agent or a rescue medium tells the server."""
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
@@ -95,8 +96,13 @@ def _target(world: World, name: str) -> None:
     recipe, spec = TARGETS[name]
     play = Play(world, recipe, Timeline("capture"), spec)
     build_medium(play)
+    before = {one["id"] for one in world.ask("/targets")}
     boot_target(play)
-    _keep(name, _told(world, _last_target))
+
+    def new(known: Catalogue) -> Facts | None:
+        return next((one.machine for one in known.targets.all() if one.id not in before), None)
+
+    _keep(name, _told(world, new))
     if play.target is not None:
         play.target.cut_power()
 
@@ -117,11 +123,6 @@ def main() -> None:
                     _target(world, name)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def _last_target(known: Any) -> Any:
-    targets = sorted(known.targets.all(), key=lambda one: one.first_seen)
-    return targets[-1].machine if targets else None
 
 
 if __name__ == "__main__":
