@@ -3,6 +3,7 @@ state."""
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Annotated
 
@@ -17,7 +18,14 @@ from notfallserver.server.web.page.show import go, show
 from notfallserver.server.web.peer import house_of
 from notfallserver.server.web.people import Operator, Person
 from notfallserver.server.web.words.findings import findings_of
+from notfallserver.wire.errors import NotfallError
 
+log = logging.getLogger(__name__)
+
+_DARK = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="720" height="400">'
+    '<rect width="720" height="400"/></svg>'
+)
 Part = Annotated[str, Query(max_length=20)]
 router = APIRouter(prefix="/p/{name}")
 
@@ -69,10 +77,14 @@ def undo(request: Request, name: Name, who: Operator) -> Response:
 
 @router.get("/screen.png")
 def screen(request: Request, name: Name, who: Person) -> Response:
-    """What the stand-in's screen shows now."""
+    """What the stand-in's screen shows now; a dark one while there is none."""
     house = house_of(request)
-    picture = house.conductor.screen(house.catalogue.primaries.find(name).uuid)
-    return Response(picture, media_type="image/png")
+    uuid = house.catalogue.primaries.find(name).uuid
+    try:
+        return Response(house.conductor.screen(uuid), media_type="image/png")
+    except NotfallError as error:
+        log.info("%s: %s", name, error)
+        return Response(_DARK, media_type="image/svg+xml")
 
 
 def _present(request: Request, name: str) -> dict[str, object]:
