@@ -8,6 +8,7 @@ SLOWER_THAN_DD = 1.15
 FASTER_LATER = 10
 MORE_BYTES = 1.05
 FREEZE_MS = 1000
+LOAD_MS = 200
 
 
 @dataclass(frozen=True)
@@ -58,5 +59,14 @@ GOALS = (
             most=FREEZE_MS,
         )
         for filesystem in ("ext4", "XFS")
+    ),
+    *(
+        Goal(
+            f"{page} with 200 servers, 100,000 entries, in a browser, ms",
+            f"page_load_ms_{page}",
+            f"at most {LOAD_MS}",
+            most=LOAD_MS,
+        )
+        for page in ("home", "primary", "journal", "jobs")
     ),
 )

@@ -22,6 +22,19 @@ TOOLS = ("dd", "rsync", "borg", "restic", "nbdcopy", "bdsync")
 FREEZES = ("1m_files_ext4", "1m_files_xfs")
 PARTS = ("freeze", "prepare", "read", "end", "thaw")
 LINES = ("2mbit", "10mbit", "50mbit")
+PAGES = {
+    "home": "home",
+    "tiles": "home, when something has changed",
+    "primary": "a server",
+    "primary_part": "a server, when something has changed",
+    "journal": "journal",
+    "journal_grave": "journal, only what is grave",
+    "journal_person": "journal, one person",
+    "journal_day": "journal, half a year",
+    "jobs": "jobs",
+    "jobs_failed": "jobs that did not work",
+    "server": "this emergency server",
+}
 NONE = "-"
 _PLACE = re.compile(r"(<!-- table (?P<name>\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
@@ -167,6 +180,21 @@ def _scale(results: Results) -> list[str]:
     return _rows(["what", "figure"], [[what, results.span(key)] for what, key in wanted])
 
 
+def _pages(results: Results) -> list[str]:
+    columns = {
+        "in a browser, ms": "page_load_ms_{}",
+        "last byte, ms": "page_ms_{}",
+        "server's CPU, ms": "page_cpu_ms_{}",
+        "sent, KiB": "page_kib_{}",
+        "unpacked, KiB": "page_plain_kib_{}",
+    }
+    rows = [
+        [told, *(results.span(key.format(page)) for key in columns.values())]
+        for page, told in PAGES.items()
+    ]
+    return _rows(["page", *columns], rows)
+
+
 def _all(results: Results) -> list[str]:
     rows = [
         [
@@ -193,6 +221,7 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "growth": _growth,
     "lines": _lines,
     "scale": _scale,
+    "pages": _pages,
     "all": _all,
     "settings": _settings,
 }

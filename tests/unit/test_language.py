@@ -16,6 +16,7 @@ from notfallserver.server.web.words import (
     findings,
     health,
     history,
+    plans,
     power,
     problems,
     readiness,
@@ -36,7 +37,7 @@ def test_every_text_of_the_pages_has_its_german() -> None:
     }
     for told in (language.STATES, language.KINDS, language.PHASES, history.EVENTS):
         found |= set(told.values())
-    for module in (situation, findings, problems, reasons, roles, power, archive):
+    for module in (situation, findings, plans, problems, reasons, roles, power, archive):
         found |= set(module.TEXTS)
     for module in (readiness, setting_up, beginning, card, health, tidings):
         found |= set(module.TEXTS)

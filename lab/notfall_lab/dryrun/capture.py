@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from notfall_lab.recipe_guest import BIOS, UEFI, Recipe
 from notfall_lab.recipe_storage import STORAGE, storage_disks
 from notfall_lab.timeline import Timeline
 from notfall_lab.world import World
-from notfallserver.server.records import open_catalogue
+from notfallserver.server.records.catalogue import FILE
 
 GIB = 1 << 30
 PATIENCE_S = 1200.0
@@ -43,17 +45,18 @@ def _keep(name: str, facts: dict[str, Any]) -> None:
     print(f"kept: {path}")
 
 
-def _told(world: World, ask: Callable[[Any], Any]) -> dict[str, Any]:
-    """Wait for what an agent or a rescue medium tells the server."""
+def _told(world: World, table: str, before: Sequence[str] = ()) -> dict[str, Any]:
+    """Wait for what an agent or a rescue medium tells the server, whichever program that runs."""
     until = time.monotonic() + PATIENCE_S
+    key = "uuid" if table == "primaries" else "id"
     while time.monotonic() < until:
-        catalogue = open_catalogue(world.directory / "data")
-        try:
-            if (machine := ask(catalogue)) is not None:
-                found: dict[str, Any] = machine.to_json()
+        address = f"file:{world.directory / 'data' / FILE}?mode=ro"
+        with closing(sqlite3.connect(address, uri=True)) as database:
+            rows = database.execute(f"SELECT {key}, machine FROM {table}").fetchall()  # noqa: S608
+        for one, machine in rows:
+            if one not in before and machine:
+                found: dict[str, Any] = json.loads(machine)
                 return found
-        finally:
-            catalogue.close()
         time.sleep(1)
     raise TimeoutError("nobody told of the machine")
 
@@ -76,9 +79,10 @@ def _guest(world: World, recipe: Recipe) -> None:
     if recipe is BIOS:
         _screens(machine)
     world.shell(recipe).wait(PATIENCE_S)
+    before = [one["uuid"] for one in world.ask("/primaries")]
     line = world.notfall("primary", "invite", name)["line"]
     world.shell(recipe).run(line, timeout=PATIENCE_S)
-    _keep(name, _told(world, lambda known: known.primaries.find(name).machine))
+    _keep(name, _told(world, "primaries", before))
     machine.cut_power()
 
 
@@ -95,8 +99,9 @@ def _target(world: World, name: str) -> None:
     recipe, spec = TARGETS[name]
     play = Play(world, recipe, Timeline("capture"), spec)
     fetch_medium(play)
+    before = [one["id"] for one in world.ask("/targets")]
     boot_target(play)
-    _keep(name, _told(world, _last_target))
+    _keep(name, _told(world, "targets", before))
     if play.target is not None:
         play.target.cut_power()
 
@@ -117,11 +122,6 @@ def main() -> None:
                     _target(world, name)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def _last_target(known: Any) -> Any:
-    targets = sorted(known.targets.all(), key=lambda one: one.first_seen)
-    return targets[-1].machine if targets else None
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from babel.numbers import format_decimal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from notfallserver.server.web.words.history import EVENTS
+from notfallserver.server.web.words.plans import forecast_words, plan_words
 from notfallserver.server.web.words.problems import in_plain_words
 from notfallserver.server.web.words.situation import Exact, Phrase, Size, Value, Words
 
@@ -205,6 +206,8 @@ def speech(language: str) -> Speech:
         words=spoken.words,
         event=spoken.event,
         who=spoken.who,
+        planned=lambda text: spoken.words(plan_words(text)),
+        forecast=lambda forecast: spoken.words(forecast_words(forecast)),
         problem=lambda error: spoken.problem(error.code, error.cause, error.remedy),
         phase=spoken.phase,
         ago=spoken.ago,
