@@ -16,6 +16,7 @@ from notfall_lab.hands import COPY_S
 from notfall_lab.world import PORT, World
 from notfallserver.server.web.language import speech
 
+OWN_PASSWORD = "four plain words here"
 GERMAN = speech("de").say
 QUICK_MS, LONG_MS = 120_000, COPY_S * 1000
 LIFE_SIGN_S = 20
@@ -32,15 +33,22 @@ class Clicks:
         self._page.set_default_timeout(QUICK_MS)
 
     def add(self, name: str, paste: Callable[[str], object]) -> None:
+        """The first start of the server: it leads through its set-up to the first primary."""
         self._page.locator("header a.brand").click()
-        self._page.locator('a[href="/add"]').first.click()
+        for field in ("password", "again"):
+            self._page.fill(f"#own-password input[name={field}]", OWN_PASSWORD)
+        self._page.locator("#own-password button").click()
+        expect(self._page.locator("#step-password")).to_have_class("card good")
+        self._keep("set-up")
+        self._page.locator("#step-server h2 a").click()
+        self._page.locator("#step-server #add").click()
         self._page.fill("input[name=name]", name)
         self._button("Next").click()
         line = self._page.locator("#line").text_content()
         assert line is not None
         self._keep("add")
         paste(line)
-        expect(self._page).to_have_url(re.compile(f"/p/{name}"), timeout=QUICK_MS)
+        expect(self._page).to_have_url(re.compile("/add/follow"), timeout=QUICK_MS)
         self._keep("arrived")
 
     def replicate(self, name: str) -> dict[str, Any]:

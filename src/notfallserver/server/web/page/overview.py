@@ -42,9 +42,8 @@ def overview_of(request: Request, name: str) -> Overview:
 
 def overview(primary: PrimaryAnswer, unmended: Sequence[Job]) -> Overview:
     """``unmended``: jobs that failed, newest first, also of other primaries."""
-    concerns = CONCERNS.get(State(primary.state), frozenset())
-    failed = next(
-        (one for one in unmended if one.primary == primary.uuid and one.kind in concerns), None
-    )
+    mine = [one for one in unmended if one.primary == primary.uuid]
+    kinds = CONCERNS.get(State(primary.state), ())
+    failed = next((one for kind in kinds for one in mine if one.kind == kind), None)
     told = situation(primary, datetime.now(UTC), failed.kind if failed else "")
     return Overview(primary, told, JobAnswer.of(failed) if failed else None)

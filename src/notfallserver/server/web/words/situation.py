@@ -143,15 +143,15 @@ TEXTS = (
 )
 
 
-CONCERNS: dict[State, frozenset[str]] = {
-    State.NEW: frozenset({"replicate", "seed_import"}),
-    State.NORMAL: frozenset({"replicate", "prepare", "seed_import"}),
-    State.REHEARSING: frozenset({"replicate", "prepare", "seed_import"}),
-    State.OUTAGE: frozenset({"activate", "prepare"}),
-    State.EMERGENCY: frozenset({"capture", "recover", "switch_back", "undo"}),
-    State.RECOVERING: frozenset({"capture", "recover", "switch_back", "undo"}),
+CONCERNS: dict[State, tuple[str, ...]] = {
+    State.NEW: ("replicate", "seed_import"),
+    State.NORMAL: ("replicate", "prepare", "seed_import"),
+    State.REHEARSING: ("replicate", "prepare", "seed_import"),
+    State.OUTAGE: ("activate", "prepare"),
+    State.EMERGENCY: ("switch_back", "recover", "undo", "capture"),
+    State.RECOVERING: ("switch_back", "recover", "undo", "capture"),
 }
-"""Which jobs, when they failed, are of interest in a state."""
+"""Which jobs, when they failed, are of interest in a state; the first that failed is told."""
 
 
 def situation(primary: PrimaryAnswer, now: datetime, failed: str = "") -> Situation:
