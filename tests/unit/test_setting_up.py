@@ -118,7 +118,7 @@ def test_what_people_do_is_seen() -> None:
 def test_lines_that_move_the_pool_are_shown_only_while_it_is_empty() -> None:
     small = replace(GOOD, room=1 * GB, image="/data/pool.img")
     empty = step("pool", small, replace(DONE, protected=[])).lines
-    assert [one.title for one in empty] == ["+ 200 GB", "/dev/DISK"]
+    assert [one.title for one in empty] == ["+ 200 GB", "A disk of its own"]
     assert [one.title for one in step("pool", small).lines] == ["+ 200 GB"]
 
 

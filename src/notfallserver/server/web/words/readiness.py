@@ -67,7 +67,7 @@ WORDS: dict[str, tuple[str, str]] = {
     ),
     "no-schedule": (
         "Copies are made only on request.",
-        "Set a schedule: notfall primary schedule NAME --minutes 60.",
+        "Set a schedule: further down, under Settings.",
     ),
     "line-too-thin": (
         "More is written on this server than the line can carry; the copies get older and older.",

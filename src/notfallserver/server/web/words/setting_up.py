@@ -89,8 +89,10 @@ NO_SERVER = "No server is protected yet."
 ON_ITS_WAY = "On its way: %(names)s."
 PROTECTED = "Protected: %(names)s."
 
+OWN_DISK = "A disk of its own"
 TEXTS = (
     *TITLES.values(),
+    OWN_DISK,
     *(OWN, MADE_UP, CHANGE_IT, ROOM, NO_ROOM, PLACE, SHARES, NO_SHARING, IN_A_FILE, MORE_SPACE),
     *(
         USE_XFS,
@@ -189,7 +191,7 @@ def _own_disk(around: Surroundings) -> Lines:
         f"mount {around.pool}",
         "systemctl start notfallserver",
     ]
-    return Lines("/dev/DISK", (("", "\n".join(text) + "\n"),))
+    return Lines(OWN_DISK, (("", "\n".join(text) + "\n"),))
 
 
 def _enlarge(around: Surroundings) -> Lines:
