@@ -46,8 +46,9 @@ def dry_run(temporary: Path, more: int = 0) -> Iterator[DryRun]:
         (ca,) = temporary.glob("*/ca/ca.pem")
         yield DryRun(f"https://127.0.0.1:{port}", ssl.create_default_context(cafile=ca))
         process.terminate()
-        assert process.wait(30) == 0
+        code = process.wait(30)
         told = (temporary / "log").read_text()
+        assert code == 0, told
         assert "Traceback" not in told, told
         assert [one.name for one in temporary.iterdir()] == ["log"]
     finally:

@@ -93,8 +93,8 @@ jobs = Table(
     metadata,
     Column("id", String(32), primary_key=True),
     Column("kind", String(32), nullable=False),
-    Column("primary", String(36), index=True),
-    Column("state", String(16), nullable=False, index=True),
+    Column("primary", String(36)),
+    Column("state", String(16), nullable=False),
     Column("who", String(128), nullable=False),
     Column("created_at", UtcTime, nullable=False, index=True),
     Column("started_at", UtcTime),
@@ -105,6 +105,8 @@ jobs = Table(
     Column("result", JSON, nullable=False),
     Column("error", JSON(none_as_null=True)),
     Column("cancel_requested", Boolean, nullable=False, default=False),
+    Index("ix_jobs_primary_kind", "primary", "kind", "state", "finished_at"),
+    Index("ix_jobs_state_finished_at", "state", "finished_at"),
 )
 
 journal = Table(

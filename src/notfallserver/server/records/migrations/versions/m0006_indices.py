@@ -16,3 +16,9 @@ def upgrade() -> None:
     for column in ("primary", "event", "who"):
         op.create_index(f"ix_journal_{column}_at", "journal", [column, "at"], unique=False)
     op.create_index("ix_jobs_finished_at", "jobs", ["finished_at"], unique=False)
+    # Whether a failed job was made good is asked for each of them at every look at the home page.
+    op.drop_index("ix_jobs_primary", "jobs")
+    op.drop_index("ix_jobs_state", "jobs")
+    made_good = ["primary", "kind", "state", "finished_at"]
+    op.create_index("ix_jobs_primary_kind", "jobs", made_good, unique=False)
+    op.create_index("ix_jobs_state_finished_at", "jobs", ["state", "finished_at"], unique=False)
