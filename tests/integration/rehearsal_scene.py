@@ -86,6 +86,19 @@ class Scene:
         path = self.server.pool.primary(self.agent.uuid).paths.root / place / "console.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
+    def serves_in_hiding(self, address: str) -> bool:
+        """Whether the copy answers in the network that only the server's process holds."""
+        assert self.server.process is not None
+        for one in Path(f"/proc/{self.server.process.pid}/fd").iterdir():
+            if not one.exists() or not str(one.readlink()).startswith("net:["):
+                continue
+            with one.open("rb") as place:
+                in_namespace(
+                    place.fileno(), lambda: socket.create_connection((address, PORT), 10).close()
+                )
+            return True
+        return False
+
     def nothing_is_left(self) -> None:
         """Neither machine nor cable nor clone of a rehearsal."""
         assert self.hypervisor.state(self.rehearsal) is MachineState.ABSENT

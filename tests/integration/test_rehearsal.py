@@ -29,6 +29,10 @@ def events(scene: Scene) -> list[str]:
     return [str(one["event"]) for one in scene.ask("/journal?primary=shop")]
 
 
+def waits_for_answer(scene: Scene, job: str) -> bool:
+    return bool(scene.server.job(job)["progress"]["phase"] == "waiting for the service")
+
+
 def test_it_starts_and_answers_and_the_lan_hears_nothing(scene: Scene) -> None:
     """The original works on meanwhile, and is copied."""
     with Eavesdropper(scene.lab.network.namespace()) as lan, Alive(scene.agent):
@@ -40,6 +44,8 @@ def test_it_starts_and_answers_and_the_lan_hears_nothing(scene: Scene) -> None:
         assert scene.hypervisor.state(scene.rehearsal) is MachineState.RUNNING
         until(lambda: scene.console("work/rehearsal").count("ASKED") >= 3)
         assert "REACHED" not in scene.console("work/rehearsal")
+        for address in (scene.guest.address, scene.guest.address6):
+            assert scene.serves_in_hiding(address.split("/")[0])
         with scene.server.root() as root:
             assert root.get("/api/v1/primaries/shop/replicate").status_code == 405
             again = root.post("/api/v1/primaries/shop/rehearse", json={})
@@ -66,7 +72,7 @@ def test_it_starts_and_answers_and_the_lan_hears_nothing(scene: Scene) -> None:
 def test_unattended_it_ends_by_itself_and_a_success_follows_a_failure(scene: Scene) -> None:
     with Alive(scene.agent):
         job = scene.begin()
-        until(lambda: scene.hypervisor.state(scene.rehearsal) in LIVE)
+        until(lambda: waits_for_answer(scene, job))
         scene.hypervisor.kill(scene.rehearsal)  # as if the guest had crashed
         failed = scene.server.await_job(job)
         assert (failed["state"], failed["error"]["code"]) == ("failed", "stand-in-off")
