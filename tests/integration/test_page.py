@@ -153,3 +153,19 @@ def test_the_first_copy_is_followed_and_a_restart_of_the_server_survived(tmp_pat
         expect(seen.page.locator("#lost")).to_be_visible(timeout=15000)
         server.start()
         expect(seen.page.locator("#lost")).to_be_hidden(timeout=40000)
+
+
+def test_what_is_being_pressed_is_not_taken_away(scene: Scene) -> None:
+    """The part of the page is fetched anew between press and release."""
+    with browser(scene.server.url) as seen, scene.server.root() as root:
+        seen.log_in(scene.server.password)
+        seen.page.goto(seen.url + "/p/shop")
+        seen.page.locator("#down").hover()
+        seen.page.mouse.down()
+        with seen.page.expect_response(lambda told: told.url.endswith("/p/shop/present")) as came:
+            done = root.post("/api/v1/primaries/shop/schedule", json={"schedule_minutes": 45})
+            assert done.status_code == 200, done.text
+        came.value.finished()
+        seen.page.wait_for_timeout(300)
+        seen.page.mouse.up()
+        expect(seen.page).to_have_url(f"{seen.url}/p/shop/emergency")
