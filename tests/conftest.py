@@ -1,8 +1,14 @@
-"""The order of all tests: `make test` runs them on two processors, and the longest begin first."""
+"""The order of all tests: `make test` runs them on two processors, and the longest begin first.
+
+And for those that keep passwords themselves: quick hashes.
+"""
 
 from __future__ import annotations
 
 import pytest
+from argon2 import PasswordHasher
+
+from notfallserver.server.records import passwords
 
 USUAL_S = 600.0
 
@@ -15,3 +21,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def allowed_seconds(item: pytest.Item) -> float:
     mark = item.get_closest_marker("timeout")
     return float(mark.args[0]) if mark else USUAL_S
+
+
+@pytest.fixture(autouse=True)
+def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real hash is slow on purpose, and some tests make hundreds."""
+    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(passwords, "_hasher", quick)
+    monkeypatch.setattr(passwords, "_DUMMY", quick.hash("no password"))

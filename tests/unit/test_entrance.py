@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pyotp
 import pytest
-from argon2 import PasswordHasher
 
-from notfallserver.server.records import Catalogue, open_catalogue, passwords
+from notfallserver.server.records import Catalogue, open_catalogue
 from notfallserver.server.records.people import Role
 from notfallserver.server.web import brake as brake_module
 from notfallserver.server.web.brake import DAY_S, DAY_TRIES, SHORT_S, SHORT_TRIES, Brake, Visitor
@@ -73,14 +72,6 @@ class World:
 
     def events(self) -> list[str]:
         return [one.event for one in self.catalogue.journal.entries()]
-
-
-@pytest.fixture(autouse=True)
-def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A real hash is slow on purpose, and these tests make hundreds."""
-    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(passwords, "_hasher", quick)
-    monkeypatch.setattr(passwords, "_DUMMY", quick.hash("no password"))
 
 
 @pytest.fixture

@@ -12,10 +12,9 @@ import pyotp
 import pytest
 from alembic import command
 from alembic.config import Config
-from argon2 import PasswordHasher
 from sqlalchemy import create_engine
 
-from notfallserver.server.records import Catalogue, open_catalogue, passwords
+from notfallserver.server.records import Catalogue, open_catalogue
 from notfallserver.server.records import sessions as sessions_module
 from notfallserver.server.records.database import MIGRATIONS
 from notfallserver.server.records.events import Event, SessionsEnded
@@ -26,14 +25,6 @@ from notfallserver.wire.errors import NotfallError
 
 GOOD = "four words in a row"
 NOW = 1_796_000_000.0
-
-
-@pytest.fixture(autouse=True)
-def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A real hash is slow on purpose, and these tests make hundreds."""
-    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(passwords, "_hasher", quick)
-    monkeypatch.setattr(passwords, "_DUMMY", quick.hash("no password"))
 
 
 @pytest.fixture
