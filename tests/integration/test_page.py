@@ -19,6 +19,7 @@ from notfall_lab.browser import browser
 from notfallserver.server.web import language
 from notfallserver.server.web.words import situation
 from notfallserver.wire.blocks import BLOCK
+from notfallserver.wire.errors import NotfallError
 
 SCREENS = (
     *("/", "/p/shop", "/p/erp", f"/p/{LONG}", "/p/nobody"),
@@ -169,3 +170,19 @@ def test_what_is_being_pressed_is_not_taken_away(scene: Scene) -> None:
         seen.page.wait_for_timeout(300)
         seen.page.mouse.up()
         expect(seen.page).to_have_url(f"{seen.url}/p/shop/emergency")
+
+
+def test_a_failure_that_comes_after_its_state_is_told(scene: Scene) -> None:
+    """The primary is back in its state, and the page shows that, before the job is over."""
+    with browser(scene.server.url) as seen, scene.server.root() as root:
+        seen.log_in(scene.server.password)
+        seen.page.goto(seen.url + "/p/files/recovery")
+        expect(seen.page.locator("input[name=code]")).to_be_visible()
+        with scene.server.catalogue() as catalogue:
+            job, _ = catalogue.jobs.add("recover", scene.uuids["files"], {}, "admin")
+            error = NotfallError("target-silent", "The target does not answer.")
+            catalogue.jobs.finish(job.id, "failed", error=error)
+        root.post("/api/v1/primaries/shop/schedule", json={"schedule_minutes": 50})
+        expect(seen.page.locator(".problem[role=alert]").last).to_contain_text(
+            "antwortet nicht mehr", timeout=15000
+        )

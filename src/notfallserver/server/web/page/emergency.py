@@ -19,7 +19,7 @@ from notfallserver.server.web.people import Operator, Person
 from notfallserver.server.web.words.findings import findings_of
 from notfallserver.wire.errors import NotfallError
 
-Part = Annotated[str, Query(max_length=20)]
+Part = Annotated[str, Query(max_length=80)]
 router = APIRouter(prefix="/p/{name}")
 
 
@@ -33,7 +33,7 @@ def present(request: Request, name: Name, who: Person, part: Part = "") -> Respo
     """The part of the page that changes; nothing where ``part``, which is shown, is the same and
     has what a person types."""
     values = _present(request, name)
-    if part in _STILL and part == values["part"]:
+    if values["part"] in _STILL and part == values["mark"]:
         return Response(status_code=204)
     return show(request, "parts/emergency.html", values)
 
@@ -84,9 +84,12 @@ def screen(request: Request, name: Name, who: Person) -> Response:
 def _present(request: Request, name: str) -> dict[str, object]:
     shown = overview_of(request, name)
     part = _PARTS.get(State(shown.primary.state), "ask")
+    if part == "working" and shown.primary.standin_off:
+        part = "off"
     return {
         **shown.values(),
-        "part": "off" if part == "working" and shown.primary.standin_off else part,
+        "part": part,
+        "mark": shown.mark(part),
         "job": shown.job("activate"),
         "picture": int(time.time()),  # another address each time: the browser loads it anew
     }

@@ -29,6 +29,11 @@ class Overview:
         """The job of one of these kinds that is under way."""
         return next((one for one in self.primary.jobs if one.kind in kinds), None)
 
+    def mark(self, part: str) -> str:
+        """Which ``part`` of its page is shown, and with which failure: it is told a moment after
+        the state in which it leaves the primary."""
+        return f"{part} {self.failed.id}" if self.failed else part
+
     def values(self) -> dict[str, object]:
         """For the template."""
         return vars(self)

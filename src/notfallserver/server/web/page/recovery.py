@@ -19,7 +19,7 @@ from notfallserver.server.web.peer import house_of
 from notfallserver.server.web.people import Operator, Person
 from notfallserver.wire.errors import NotfallError
 
-Part = Annotated[str, Query(max_length=20)]
+Part = Annotated[str, Query(max_length=80)]
 router = APIRouter()
 Code = Annotated[str, Form(min_length=1, max_length=40)]
 
@@ -34,7 +34,7 @@ def present(request: Request, name: Name, who: Person, part: Part = "") -> Respo
     """The part of the page that changes; nothing where ``part``, which is shown, is the same and
     has what a person types."""
     values = _present(request, name)
-    if part in _STILL and part == values["part"]:
+    if values["part"] in _STILL and part == values["mark"]:
         return Response(status_code=204)
     return show(request, "parts/recovery.html", values)
 
@@ -118,9 +118,11 @@ def _moment(at: str, offset: str) -> datetime:
 def _present(request: Request, name: str) -> dict[str, object]:
     house = house_of(request)
     shown = overview_of(request, name)
+    part = _PARTS.get(State(shown.primary.state), "none")
     return {
         **shown.values(),
-        "part": _PARTS.get(State(shown.primary.state), "none"),
+        "part": part,
+        "mark": shown.mark(part),
         "job": shown.job("recover", "switch_back"),
         "medium": find_medium(house.settings.data_dir / "rescue") is not None,
     }
