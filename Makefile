@@ -5,7 +5,7 @@ PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.ready
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo page run test test-unit check format bench setup clean
+.PHONY: help demo page pictures run test test-unit check format bench setup clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,9 @@ demo: $(STAMP) ## The whole cycle on a real guest, unattended (KEEP=1 leaves the
 page: ## The whole page with a simulated world: no root, no disks (PORT=8443, SPEED=1)
 	[ -x $(PYTHON) ] || $(MAKE) setup
 	PYTHONPATH=lab $(PYTHON) -m notfall_lab.dryrun --port $(or $(PORT),8443) --speed $(or $(SPEED),1)
+
+pictures: $(STAMP) ## Take the manual's screenshots anew
+	PYTHONPATH=lab $(PYTHON) -m notfall_lab.dryrun.pictures
 
 run: $(STAMP) ## Set up and run a server on this machine with its data below build/server
 	NOTFALL_CONFIG=build/server/notfall.toml $(VENV)/bin/notfall server init --data-dir build/server

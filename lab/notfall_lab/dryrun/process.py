@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import subprocess
 import sys
@@ -11,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from server_process import free_port
 
 PASSWORD = "a-dry-password"
 SPEED = 20
@@ -31,7 +31,9 @@ class DryRun:
 @contextmanager
 def dry_run(temporary: Path, more: int = 0) -> Iterator[DryRun]:
     """With ``more`` servers. It must end in order and leave nothing in ``temporary``."""
-    port = free_port()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     line = [sys.executable, "-W", "error", "-m", "notfall_lab.dryrun", "--port", str(port)]
     line += ["--more", str(more), "--speed", str(SPEED), "--password", PASSWORD]
     with (temporary / "log").open("w") as log:
@@ -59,6 +61,6 @@ def dry_run(temporary: Path, more: int = 0) -> Iterator[DryRun]:
 
 
 def _environment(temporary: Path) -> dict[str, str]:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     path = f"{root / 'src'}:{root / 'lab'}"
     return {"PYTHONPATH": path, "TMPDIR": str(temporary), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
