@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from typer.main import get_command
@@ -15,6 +16,7 @@ from notfallserver.server.web.language import LANGUAGES
 
 ROOT = Path(__file__).parents[2]
 MANUAL = ROOT / "docs" / "user"
+COMMANDS = get_command(app)
 CHAPTERS = sorted(MANUAL.glob("*/*.md"))
 SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
@@ -70,7 +72,7 @@ def unknown(text: str) -> Iterator[str]:
     for span in spans(text):
         if not span.startswith("notfall "):
             continue
-        command = get_command(app)
+        command = COMMANDS
         words = span.split()[1:]
         while words and (below := getattr(command, "commands", None)) is not None:
             if words[0] not in below:
@@ -98,7 +100,9 @@ def test_an_unknown_command_would_be_found() -> None:
 
 def routes() -> set[str]:
     """Addresses of pages."""
-    return {getattr(one, "path", "") for one in page.router.routes}
+    modules = [one for one in vars(page).values() if isinstance(one, ModuleType)]
+    routers = [one.router for one in modules if hasattr(one, "router")]
+    return {str(one.path) for router in routers for one in router.routes}
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=str)
