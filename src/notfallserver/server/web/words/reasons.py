@@ -39,12 +39,10 @@ STANDIN_EVERY = "A copy of the stand-in every %(every)s"
 STANDIN_ON_REQUEST = "Copies of the stand-in only on request"
 DEEP_EVERY = "A check of everything every %(every)s"
 DEEP_NEVER = "No check of everything"
-OF_PERSON = "%(name)s"
-"""Whom or what it concerned."""
 TEXTS = (
     *(*VERDICTS.values(), *ENDED.values(), PAUSE, LATE, SWITCH_OFF, FELL_OVER, OF_COPY, OLDER),
     *(BLOCKS, UNSEEN, EVERY, ON_REQUEST, STANDIN_EVERY, STANDIN_ON_REQUEST, DEEP_EVERY),
-    *(DEEP_NEVER, OF_PERSON),
+    *(DEEP_NEVER),
 )
 SELF_EVIDENT = frozenset(
     {
@@ -67,7 +65,6 @@ _OF_COPY = {
     "files-shown": OF_COPY,
     "seed-exported": OF_COPY,
 }
-_OF_SOMEBODY = frozenset({"person-added", "password-set", "invited", "removed"})
 
 
 def reason_of(one: Entry) -> tuple[Words, ...] | None:
@@ -82,8 +79,6 @@ def reason_of(one: Entry) -> tuple[Words, ...] | None:
         return (Words(_FIXED[one.event]),)
     if one.event in _OF_COPY:
         return _of_copy(_OF_COPY[one.event], one.details)
-    if one.event in _OF_SOMEBODY and not one.why:
-        return _with(OF_PERSON, name=one.details.get("name"))
     if one.event == "unseen-changes":
         return _with(UNSEEN, count=one.details.get("unexplained"))
     if one.event == "recovered":
