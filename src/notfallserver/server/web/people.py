@@ -70,7 +70,13 @@ def require_role(request: HTTPConnection, needed: Role, bare: bool = False) -> s
             status=403,
         )
     house_of(request).catalogue.sessions.saw(token_of(request))
+    request.state.person = somebody
     return somebody.name
+
+
+def reader_of(request: Request) -> Somebody | None:
+    """Who reads the answer: whoever was let in, even if the session has ended since."""
+    return getattr(request.state, "person", None) or find_person(request)
 
 
 def _anybody(request: Request) -> str:

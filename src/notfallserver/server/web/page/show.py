@@ -10,7 +10,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from notfallserver.server.web.language import LANGUAGES, Speech, speech, speech_for
-from notfallserver.server.web.people import find_person
+from notfallserver.server.web.people import reader_of
 from notfallserver.wire.errors import NotfallError
 
 STATIC = Path(__file__).parent.parent / "static"
@@ -32,7 +32,7 @@ def show(
 ) -> HTMLResponse:
     """A page or a part of one."""
     text = speech_of(request).page(
-        template, person=find_person(request), here=request.url.path, **values
+        template, person=reader_of(request), here=request.url.path, **values
     )
     return HTMLResponse(text, status, headers={"Vary": "Accept-Language, Cookie"})
 

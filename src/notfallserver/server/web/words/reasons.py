@@ -42,7 +42,7 @@ DEEP_NEVER = "No check of everything"
 TEXTS = (
     *(*VERDICTS.values(), *ENDED.values(), PAUSE, LATE, SWITCH_OFF, FELL_OVER, OF_COPY, OLDER),
     *(BLOCKS, UNSEEN, EVERY, ON_REQUEST, STANDIN_EVERY, STANDIN_ON_REQUEST, DEEP_EVERY),
-    *(DEEP_NEVER),
+    DEEP_NEVER,
 )
 SELF_EVIDENT = frozenset(
     {
