@@ -110,7 +110,6 @@ def test_a_call_that_tells_nothing_new_is_no_change(catalogue: Catalogue) -> Non
         (entry("version", kind="capture"), ""),
         (entry("recovered", downtime_s=94.0), "2 Minuten lang konnte niemand damit arbeiten."),
         (entry("schedule-changed", schedule_minutes=0), "Kopien nur auf Wunsch"),
-        (entry("person-added", name="ada", role="viewer"), "ada"),
         (entry("version-lost", "No copy…", version="20261123T101500.000Z", count=3), "3 Blöcke"),
         (entry("original-returned", "The original…"), "Schalten Sie das Original aus."),
     ],
