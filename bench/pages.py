@@ -31,7 +31,7 @@ from bench.machine import describe, peak_mib
 
 ROOT = Path(__file__).parents[1]
 WORK = ROOT / "build" / "pages"
-PASSWORD = "bench-bench"  # noqa: S105
+PASSWORD = "bench-of-the-pages"  # noqa: S105
 TIMES, LOADS = 30, 10
 PAGES = {
     "home": "/",

@@ -13,7 +13,8 @@ import pytest
 from playwright.sync_api import expect
 
 from notfall_lab.browser import Seen, browser
-from notfall_lab.dryrun.process import PASSWORD, DryRun, dry_run
+from notfall_lab.dryrun.house import PASSWORD
+from notfall_lab.dryrun.process import DryRun, dry_run
 from notfallserver.server.cycle.outage.guard import Reason
 from notfallserver.server.web import language
 from notfallserver.server.web.words import findings, history, situation

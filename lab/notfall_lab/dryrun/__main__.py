@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from notfall_lab.dryrun.house import SERVERS, dry_house
+from notfall_lab.dryrun.house import PASSWORD, SERVERS, dry_house
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8443)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--password", default="dry-run")
+    parser.add_argument("--password", default=PASSWORD)
     parser.add_argument("--speed", type=float, default=1, help="so many times faster (1 to 20)")
     parser.add_argument("--more", type=int, default=0, help="so many further servers, all well")
     given = parser.parse_args()

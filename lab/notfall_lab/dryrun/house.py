@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -40,6 +39,7 @@ from notfallserver.server.web.app import make_app
 from notfallserver.server.web.serve import serve
 from notfallserver.server.web.tidings import Tidings
 
+PASSWORD = "only-a-dry-run"
 SERVERS = {"shop": "shop", "erp": "depot", "files": "vault", "mail": "depot"}
 """Names in the world and the captured machines that they are."""
 TARGETS = ("new-bios", "new-uefi")
@@ -136,7 +136,7 @@ class DryHouse:
 
 @contextmanager
 def dry_house(
-    directory: Path, port: int, speed: float = 1, host: str = "127.0.0.1", password: str = ""
+    directory: Path, port: int, speed: float = 1, host: str = "127.0.0.1", password: str = PASSWORD
 ) -> Iterator[DryHouse]:
     """A house whose administrator ``admin`` has ``password``; nothing runs in it yet."""
     url = f"https://{'[::1]' if host == '::' else host}:{port}"
@@ -157,7 +157,7 @@ def dry_house(
     pool.tell_room(world)
     catalogue = open_catalogue(directory)
     try:
-        catalogue.people.keep_administrator("admin", password or secrets.token_hex(8), "root")
+        catalogue.people.keep_administrator("admin", password, "root")
         runner = JobRunner(catalogue.jobs, catalogue.journal)
         means = Means(
             settings=settings,

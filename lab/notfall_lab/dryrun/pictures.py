@@ -15,7 +15,8 @@ from PIL import Image
 from playwright.sync_api import FloatRect, Page, expect
 
 from notfall_lab.browser import browser
-from notfall_lab.dryrun.process import PASSWORD, DryRun, dry_run
+from notfall_lab.dryrun.house import PASSWORD
+from notfall_lab.dryrun.process import DryRun, dry_run
 from notfallserver.server.web import language
 
 MANUAL = Path(__file__).parents[3] / "docs" / "user"

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import httpx
 
-PASSWORD = "a-dry-password"
 SPEED = 20
 
 
@@ -35,7 +34,7 @@ def dry_run(temporary: Path, more: int = 0) -> Iterator[DryRun]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     line = [sys.executable, "-W", "error", "-m", "notfall_lab.dryrun", "--port", str(port)]
-    line += ["--more", str(more), "--speed", str(SPEED), "--password", PASSWORD]
+    line += ["--more", str(more), "--speed", str(SPEED)]
     with (temporary / "log").open("w") as log:
         process = subprocess.Popen(
             line, stdout=subprocess.PIPE, stderr=log, text=True, env=_environment(temporary)
