@@ -1,35 +1,42 @@
-"""Small things kept of the server itself, each a JSON object under its key."""
+"""Small things kept of the server itself, each a JSON value under its key."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, delete, insert, select
 
 from notfallserver.server.records.database import Database
 from notfallserver.server.records.journal import write_entry
 from notfallserver.server.records.tables import notes
 
 
+def read_note(connection: Connection, key: str) -> Any:
+    """Inside a larger transaction; None where nothing was kept."""
+    return connection.execute(select(notes.c.value).where(notes.c.key == key)).scalar()
+
+
+def write_note(connection: Connection, key: str, value: Any) -> None:
+    """Inside a larger transaction; None forgets it."""
+    connection.execute(delete(notes).where(notes.c.key == key))
+    if value is not None:
+        connection.execute(insert(notes).values(key=key, value=value))
+
+
 class Notes:
-    """The notes of this server."""
+    """The notes of this server that are objects."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def read(self, key: str) -> dict[str, Any]:
         """Empty where nothing was kept."""
-        wanted = select(notes.c.value).where(notes.c.key == key)
         with self._database.reading() as connection:
-            row = connection.execute(wanted).first()
-        return dict(row.value) if row else {}
+            return dict(read_note(connection, key) or {})
 
     def keep(self, key: str, value: Mapping[str, Any], event: str, who: str) -> None:
         """Replace what is kept under ``key``, and journal it as ``event``."""
         with self._database.writing() as connection:
-            kept = dict(value)
-            changed = connection.execute(update(notes).where(notes.c.key == key).values(value=kept))
-            if not changed.rowcount:
-                connection.execute(insert(notes).values(key=key, value=kept))
-            write_entry(connection, None, event, who, details=kept)
+            write_note(connection, key, dict(value))
+            write_entry(connection, None, event, who, details=dict(value))

@@ -14,11 +14,12 @@ from typing import Any
 from sqlalchemy import Row, delete, func, insert, select, update
 
 from notfallserver.server.records.database import Database, now
+from notfallserver.server.records.notes import read_note, write_note
 from notfallserver.server.records.receivers import Kind
-from notfallserver.server.records.tables import journal, outbox, preferences, receivers, troubles
+from notfallserver.server.records.tables import journal, outbox, receivers, troubles
 
 _MARK = "told-until"
-"""Up to which entry of the journal everything is told; kept with the preferences."""
+"""Up to which entry of the journal everything is told; a note of the server."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,10 @@ class Outbox:
     def mark(self) -> int:
         """Up to which entry the journal was read; at first, up to its end."""
         with self._database.writing() as connection:
-            known = connection.execute(
-                select(preferences.c.value).where(preferences.c.key == _MARK)
-            ).scalar()
+            known = read_note(connection, _MARK)
             if known is None:
                 known = connection.execute(select(func.max(journal.c.id))).scalar() or 0
-                connection.execute(insert(preferences).values(key=_MARK, value=known))
+                write_note(connection, _MARK, known)
             return int(known)
 
     def tell(
@@ -98,9 +97,7 @@ class Outbox:
             connection.execute(delete(troubles))
             if standing:
                 connection.execute(insert(troubles), [asdict(one) for one in standing])
-            connection.execute(
-                update(preferences).where(preferences.c.key == _MARK).values(value=mark)
-            )
+            write_note(connection, _MARK, mark)
             for one in letters:
                 connection.execute(
                     insert(outbox).values(**asdict(one), written_at=moment, next_at=moment, tries=0)

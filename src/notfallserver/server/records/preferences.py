@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import select
 
 from notfallserver.server.records.database import Database
 from notfallserver.server.records.journal import write_entry
-from notfallserver.server.records.tables import preferences
+from notfallserver.server.records.notes import write_note
+from notfallserver.server.records.tables import notes
 
 PREFIX = "settings."
 
@@ -21,7 +22,7 @@ class Preferences:
         self._database = database
 
     def all(self) -> dict[str, Any]:
-        wanted = select(preferences).where(preferences.c.key.startswith(PREFIX))
+        wanted = select(notes).where(notes.c.key.startswith(PREFIX))
         with self._database.reading() as connection:
             rows = connection.execute(wanted)
             return {row.key.removeprefix(PREFIX): row.value for row in rows}
@@ -30,7 +31,5 @@ class Preferences:
         """Change some; None lets the file decide again."""
         with self._database.writing() as connection:
             for key, value in values.items():
-                connection.execute(delete(preferences).where(preferences.c.key == PREFIX + key))
-                if value is not None:
-                    connection.execute(insert(preferences).values(key=PREFIX + key, value=value))
+                write_note(connection, PREFIX + key, value)
             write_entry(connection, None, "settings-changed", who, details=dict(values))

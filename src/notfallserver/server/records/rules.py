@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection
 
 from notfallserver.server.records.database import Database
 from notfallserver.server.records.events import SessionsEnded
 from notfallserver.server.records.journal import write_entry
-from notfallserver.server.records.tables import rules
+from notfallserver.server.records.notes import read_note, write_note
 
 SECOND_FACTOR = "second_factor_required"
 DEVICE_KEY = "device_key"
@@ -18,7 +17,7 @@ DEVICE_KEY = "device_key"
 
 def second_factor_required(connection: Connection) -> bool:
     """Inside a larger transaction."""
-    return bool(_read(connection, SECOND_FACTOR))
+    return bool(read_note(connection, SECOND_FACTOR))
 
 
 class Rules:
@@ -37,7 +36,7 @@ class Rules:
         with self._database.writing() as connection:
             if second_factor_required(connection) == required:
                 return
-            _write(connection, SECOND_FACTOR, required)
+            write_note(connection, SECOND_FACTOR, required)
             event = "second-factor-required" if required else "second-factor-optional"
             write_entry(connection, None, event, who)
         self._database.events.tell(SessionsEnded())
@@ -45,17 +44,8 @@ class Rules:
     def device_key(self) -> bytes:
         """Signs the mark that a browser gets with its first login; made when first asked for."""
         with self._database.writing() as connection:
-            key = _read(connection, DEVICE_KEY)
+            key = read_note(connection, DEVICE_KEY)
             if key is None:
                 key = secrets.token_hex(32)
-                _write(connection, DEVICE_KEY, key)
+                write_note(connection, DEVICE_KEY, key)
         return bytes.fromhex(key)
-
-
-def _read(connection: Connection, name: str) -> Any:
-    return connection.execute(select(rules.c.value).where(rules.c.name == name)).scalar()
-
-
-def _write(connection: Connection, name: str, value: Any) -> None:
-    connection.execute(delete(rules).where(rules.c.name == name))
-    connection.execute(insert(rules).values(name=name, value=value))

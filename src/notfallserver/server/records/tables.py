@@ -205,13 +205,6 @@ sessions = Table(
     Column("address", String(45), nullable=False, default=""),
 )
 
-rules = Table(
-    "rules",
-    metadata,
-    Column("name", String(63), primary_key=True),
-    Column("value", JSON, nullable=False),
-)
-
 notes = Table(
     "notes",
     metadata,
@@ -267,11 +260,4 @@ space = Table(
     Column("at", UtcTime, primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("free", BigInteger, nullable=False),
-)
-
-preferences = Table(
-    "preferences",
-    metadata,
-    Column("key", String(63), primary_key=True),
-    Column("value", JSON, nullable=False),
 )

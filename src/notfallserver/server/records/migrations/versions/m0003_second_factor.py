@@ -1,4 +1,5 @@
-"""People may have a second factor; a session says since when and from where; rules of the house."""
+"""People may have a second factor; a session says since when and from where; notes of the
+server itself."""
 
 from __future__ import annotations
 
@@ -32,8 +33,8 @@ def upgrade() -> None:
     )
     op.create_index("ix_recovery_codes_name", "recovery_codes", ["name"], unique=False)
     op.create_table(
-        "rules",
-        sa.Column("name", sa.String(length=63), nullable=False),
+        "notes",
+        sa.Column("key", sa.String(length=64), nullable=False),
         sa.Column("value", sa.JSON(), nullable=False),
-        sa.PrimaryKeyConstraint("name"),
+        sa.PrimaryKeyConstraint("key"),
     )

@@ -59,9 +59,3 @@ def upgrade() -> None:
         sa.Column("free", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("at"),
     )
-    op.create_table(
-        "preferences",
-        sa.Column("key", sa.String(length=63), nullable=False),
-        sa.Column("value", sa.JSON(), nullable=False),
-        sa.PrimaryKeyConstraint("key"),
-    )
