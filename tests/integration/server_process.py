@@ -44,6 +44,12 @@ SETTINGS = {
     "heartbeat_timeout_s": 86400,
 }
 
+# Most polls of a test have nothing to wait for; a real server holds each for 5 s.
+PROGRAM = (
+    "from notfallserver.server.cycle import doors; doors.POLL_SECONDS = 0.5; "
+    "from notfallserver.server.cli import main; main()"
+)
+
 
 def free_port() -> int:
     with socket.socket() as one:
@@ -261,8 +267,7 @@ class ServerProcess:
         )
 
     def _line(self, *arguments: str, warnings: str = "ignore") -> list[str]:
-        program = "from notfallserver.server.cli import main; main()"
-        return [*self.inside, sys.executable, "-W", warnings, "-c", program, *arguments]
+        return [*self.inside, sys.executable, "-W", warnings, "-c", PROGRAM, *arguments]
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, "NOTFALL_CONFIG": str(self.settings_file), "NO_COLOR": "1"}

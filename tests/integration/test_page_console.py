@@ -212,7 +212,7 @@ def test_it_is_shut_down_and_stays_off_until_somebody_switches_it_on(place: Plac
         until(lambda: place.guest.told()[before:] == "B")
         seen.page.click("#shut-down")
         status(seen, "off")
-        assert machine(place.guest.name) is MachineState.OFF
+        until(lambda: machine(place.guest.name) is MachineState.OFF)
         seen.keep("en-console-off")
         seen.check()
         time.sleep(5)

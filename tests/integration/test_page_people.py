@@ -169,7 +169,7 @@ def test_nobody_removes_or_demotes_himself_by_mistake(server: ServerProcess) -> 
         admin.post("/login", data={"name": "admin", "password": server.password})
         for path, body in (("remove", {}), ("role", {"role": "viewer"})):
             told = admin.post(f"/api/v1/people/admin/{path}", json=body).json()
-            assert told["code"] == "not-confirmed"
+            assert told["code"] == "yourself-not-confirmed"
             told = admin.post(f"/api/v1/people/admin/{path}", json={**body, "confirm": "admin"})
             assert told.json()["code"] == "last-administrator"
 

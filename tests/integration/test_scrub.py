@@ -217,6 +217,7 @@ def test_damage_in_one_version_is_repaired_from_another(agent: HandAgent) -> Non
     (told,) = [one for one in journal(agent, "version-damaged") if "3 blocks" in one["why"]]
     assert told["details"] == {
         "version": new.stamp,
+        "count": 3,
         "blocks": {"0": [[0, 1], [9, 1], [63, 1]]},
         "indexes": [],
     }

@@ -146,5 +146,7 @@ def set_rules(request: Request, body: RulesBody, who: Administrator) -> RulesBod
 def _require_confirmed(name: str, body: ConfirmRequest, who: str) -> None:
     if name == who and body.confirm != name:
         raise NotfallError(
-            "not-confirmed", "This is about yourself.", "Repeat your name to confirm it."
+            "yourself-not-confirmed",
+            "This is about yourself.",
+            "Repeat your name to confirm it.",
         )

@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from notfallserver.server.cycle.state import State
 from notfallserver.server.web.api.actions import ActivateRequest, activate
 from notfallserver.server.web.api.primaries import Name
-from notfallserver.server.web.page.overview import overview_of
+from notfallserver.server.web.page.overview import mark, overview_of
 from notfallserver.server.web.page.show import go, show
 from notfallserver.server.web.peer import house_of
 from notfallserver.server.web.people import Operator, Person
@@ -86,11 +86,13 @@ def _present(request: Request, name: str) -> dict[str, object]:
     part = _PARTS.get(State(shown.primary.state), "ask")
     if part == "working" and shown.primary.standin_off:
         part = "off"
+    failed = shown.failure("activate")
     return {
         **shown.values(),
         "part": part,
-        "mark": shown.mark(part),
+        "mark": mark(part, failed),
         "job": shown.job("activate"),
+        "failed": failed,
         "picture": int(time.time()),  # another address each time: the browser loads it anew
     }
 

@@ -29,10 +29,9 @@ class Overview:
         """The job of one of these kinds that is under way."""
         return next((one for one in self.primary.jobs if one.kind in kinds), None)
 
-    def mark(self, part: str) -> str:
-        """Which ``part`` of its page is shown, and with which failure: it is told a moment after
-        the state in which it leaves the primary."""
-        return f"{part} {self.failed.id}" if self.failed else part
+    def failure(self, *kinds: str) -> JobAnswer | None:
+        """What failed, if it is of one of these kinds."""
+        return self.failed if self.failed and self.failed.kind in kinds else None
 
     def values(self) -> dict[str, object]:
         """For the template."""
@@ -52,3 +51,9 @@ def overview(primary: PrimaryAnswer, unmended: Sequence[Job]) -> Overview:
     failed = next((one for kind in kinds for one in mine if one.kind == kind), None)
     told = situation(primary, datetime.now(UTC), failed.kind if failed else "")
     return Overview(primary, told, JobAnswer.of(failed) if failed else None)
+
+
+def mark(part: str, failed: JobAnswer | None) -> str:
+    """Which ``part`` of a page is shown, and with which failure: it is told a moment after the
+    state in which it leaves the primary."""
+    return f"{part} {failed.id}" if failed else part

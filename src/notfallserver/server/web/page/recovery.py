@@ -13,7 +13,7 @@ from notfallserver.server.cycle.state import State
 from notfallserver.server.rescue_medium import find_medium
 from notfallserver.server.web.answers import PlanAnswer, TargetAnswer
 from notfallserver.server.web.api.primaries import Name
-from notfallserver.server.web.page.overview import overview_of
+from notfallserver.server.web.page.overview import mark, overview_of
 from notfallserver.server.web.page.show import go, show
 from notfallserver.server.web.peer import house_of
 from notfallserver.server.web.people import Operator, Person
@@ -119,11 +119,13 @@ def _present(request: Request, name: str) -> dict[str, object]:
     house = house_of(request)
     shown = overview_of(request, name)
     part = _PARTS.get(State(shown.primary.state), "none")
+    failed = shown.failure("recover", "switch_back")
     return {
         **shown.values(),
         "part": part,
-        "mark": shown.mark(part),
+        "mark": mark(part, failed),
         "job": shown.job("recover", "switch_back"),
+        "failed": failed,
         "medium": find_medium(house.settings.data_dir / "rescue") is not None,
     }
 

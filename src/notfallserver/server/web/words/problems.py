@@ -42,7 +42,7 @@ PEOPLE = {
         "Nobody would be left who may add people and change settings.",
         "Make somebody else an administrator first.",
     ),
-    "not-confirmed": ("This is about yourself.", "Type your name to confirm it."),
+    "yourself-not-confirmed": ("This is about yourself.", "Type your name to confirm it."),
     "second-factor-first": (
         "You have no second factor yourself yet.",
         "Set up yours first: click on your name at the top.",
