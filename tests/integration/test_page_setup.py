@@ -102,6 +102,8 @@ def test_the_first_start_leads_from_password_to_protection(tmp_path: Path) -> No
         expect(page.locator("h1")).to_have_text("shop is protected", timeout=15000)
         seen.keep("setup-follow-protected")
         seen.check()
+        page.click("#rehearse")  # the first proof
+        expect(page.locator("h1")).to_have_text("Rehearse the emergency of shop")
         assert [one for one in seen.problems if "422" not in one] == []
 
 
