@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from playwright.sync_api import Page, expect, sync_playwright
 
 AXE = Path(__file__).parents[2] / "build" / "browser" / "axe.min.js"
+CHROMIUM = "/usr/bin/chromium"
 QUIET = ("--no-sandbox", "--disable-background-networking", "--disable-component-update")
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
@@ -54,8 +57,12 @@ class Seen:
 
 
 @contextmanager
-def browser(url: str, spoken: str = "de", program: str = "/usr/bin/chromium") -> Iterator[Seen]:
-    with sync_playwright() as play:
+def browser(url: str, spoken: str = "de", inside: Sequence[str] = ()) -> Iterator[Seen]:
+    """``inside`` is the command line that runs what follows it on a machine of the lab."""
+    with TemporaryDirectory(prefix="nf-browser-") as directory, sync_playwright() as play:
+        program = Path(directory, "browser")
+        program.write_text(f'#!/bin/sh\nexec {shlex.join([*inside, CHROMIUM])} "$@"\n')
+        program.chmod(0o755)
         opened = play.chromium.launch(executable_path=program, args=list(QUIET))
         context = opened.new_context(ignore_https_errors=True, locale=spoken)
         seen = Seen(context.new_page(), url)

@@ -58,7 +58,7 @@ def test_the_newest_sound_version_is_prepared_and_its_use_is_told(
     spoil(store, new.stamp, (1, 1))
     runner = JobRunner(catalogue.jobs, catalogue.journal)
     unused: Any = None
-    work = Work(care.means, runner, cast(Captures, unused), care, unused, unused)
+    work = Work(care.means, runner, cast(Captures, unused), care, unused, unused, unused)
     ctx = cast(JobContext, SimpleNamespace(primary=store.uuid, progress=lambda _: None))
     assert work.prepare(ctx) == {"version": old.stamp, "system": "old"}
     assert care.tell_use(store, old.stamp) == 0

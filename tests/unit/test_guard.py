@@ -53,6 +53,21 @@ def test_rules() -> None:
     assert reason(seen(True), witnesses=()) is Reason.ALIVE
 
 
+def test_what_was_switched_off_from_afar_is_dead_unless_something_answers() -> None:
+    def fenced(*primary: Sighting, witnesses: tuple[Sighting, ...] = (WITNESS,)) -> Reason:
+        verdict = decide(Findings(primary, witnesses, 4.0, heartbeat_limit=15, fenced_age=3.0))
+        assert verdict.allowed == (verdict.reason is Reason.FENCED)
+        return verdict.reason
+
+    assert fenced(SILENT) is Reason.FENCED  # heard 4 s ago, off for 3 s
+    assert fenced(seen(None)) is Reason.FENCED
+    assert fenced(SILENT, witnesses=()) is Reason.FENCED
+    assert fenced(SILENT, seen(True, Way.ARP)) is Reason.WRONG_DEVICE
+    assert fenced(SILENT, witnesses=(seen(False),)) is Reason.CUT_OFF
+    heard = Findings((SILENT,), (WITNESS,), 2.0, heartbeat_limit=15, fenced_age=3.0)
+    assert decide(heard).reason is Reason.WRONG_DEVICE
+
+
 sightings = st.lists(
     st.builds(
         Sighting,

@@ -10,7 +10,7 @@ from babel.messages.pofile import read_po
 
 from notfallserver.server.cycle.browse import archive
 from notfallserver.server.web import card, language
-from notfallserver.server.web.page import journal
+from notfallserver.server.web.page import fence_form, journal
 from notfallserver.server.web.words import (
     beginning,
     findings,
@@ -39,7 +39,7 @@ def test_every_text_of_the_pages_has_its_german() -> None:
         found |= set(told.values())
     for module in (situation, findings, plans, problems, reasons, roles, power, archive):
         found |= set(module.TEXTS)
-    for module in (readiness, setting_up, beginning, card, health, tidings):
+    for module in (readiness, setting_up, beginning, card, health, tidings, fence_form):
         found |= set(module.TEXTS)
     found |= {*language.PROGRAMS.values(), *journal.HEAD}
     rows = []

@@ -25,6 +25,7 @@ ALLOWED = {
     "server.records": {"wire", "server.host"},
     "server.pool": {"wire", "server.host"},
     "server.vm": {"wire", "server.host"},
+    "server.fence": {"wire", "server.host"},
     "server.rescue_medium": {"wire", "guest", "rescue", "server.host"},
     "server.cycle": {
         "wire",
@@ -32,6 +33,7 @@ ALLOWED = {
         "server.records",
         "server.pool",
         "server.vm",
+        "server.fence",
         "server.settings",
         "server.rescue_medium",
     },

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from notfall_lab.dryrun.fence import PaperFence
 from notfall_lab.dryrun.hypervisor import not_here
 from notfall_lab.dryrun.work import PaperWork
 from notfall_lab.dryrun.world import World
 from notfallserver.server.cycle.care import Care
 from notfallserver.server.cycle.conductor import Conductor
+from notfallserver.server.cycle.fencing import Fencing
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.outage.guard import Findings, Verdict, decide
 from notfallserver.server.cycle.outage.probe import Sighting, Way
@@ -28,6 +30,7 @@ class PaperConductor(Conductor):
     def __init__(self, means: Means, runner: JobRunner, world: World) -> None:
         super().__init__(means, runner)
         self._world = world
+        self.fencing = Fencing(means, self.examine, PaperFence(world, means.catalogue.primaries))
         work = PaperWork(
             means,
             runner,
@@ -35,6 +38,7 @@ class PaperConductor(Conductor):
             Care(means),
             self._move,
             self._allow_again,
+            self.fencing,
             world=world,
         )
         work.register()
@@ -44,7 +48,7 @@ class PaperConductor(Conductor):
         found = super().__getattribute__(name)
         return found if name.startswith("_") or not callable(found) else _or_say_so(name, found)
 
-    def examine(self, primary: str) -> Verdict:
+    def examine(self, primary: str, fenced_age: float | None = None) -> Verdict:
         """The guard's rules on what the simulated network answers."""
         row = self._row(primary)
         machine = row.machine or self._means.pool.primary(primary).need_newest().manifest.machine
@@ -60,7 +64,7 @@ class PaperConductor(Conductor):
             ]
         gateway = Sighting(Way.PING, machine.gateway or "192.0.2.1", not self._world.cut_off)
         limit = float(self._means.settings.heartbeat_timeout_s)
-        return decide(Findings(tuple(seen), (gateway,), heartbeat_age(row), limit))
+        return decide(Findings(tuple(seen), (gateway,), heartbeat_age(row), limit, fenced_age))
 
 
 def _or_say_so(name: str, method: Callable[..., Any]) -> Callable[..., Any]:

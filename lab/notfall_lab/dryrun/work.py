@@ -107,6 +107,7 @@ class PaperWork(Work):
         store = self.means.pool.primary(primary)
         server = self.world.server(primary)
         try:
+            self.fencing.clear_way(ctx)
             write_standin(store, self._prepared(ctx, store))
             self.means.hypervisor.start(name)
             ports = server.machine.ports if server else []

@@ -132,11 +132,15 @@ def activate(
     overrule: Annotated[
         str, typer.Option(metavar="REASON", help="Start against the guard's advice, and why.")
     ] = "",
+    switch_off: Annotated[
+        bool, typer.Option("--switch-off", help="Switch the original off from afar first.")
+    ] = False,
     follow: Follow = True,
 ) -> None:
     """Start the stand-in, unless the guard sees a sign of life of the original."""
     api = connect()
-    job = api.post(f"/primaries/{primary}/activate", {"overrule_reason": overrule})
+    body = {"overrule_reason": overrule, "switch_off": switch_off}
+    job = api.post(f"/primaries/{primary}/activate", body)
     begin_job(api, job, follow)
 
 

@@ -11,6 +11,7 @@ import typer
 from notfallserver import VERSION
 from notfallserver.server.cli import (
     actions,
+    fencing,
     jobs,
     notices,
     people,
@@ -36,6 +37,7 @@ app.add_typer(actions.rescue, name="rescue")
 app.add_typer(seeds.app, name="seed")
 app.add_typer(people.app, name="people")
 app.add_typer(notices.app, name="notice")
+app.add_typer(fencing.app, name="fence")
 actions.add_to(app)
 power.add_to(app)
 rehearsals.add_to(app)

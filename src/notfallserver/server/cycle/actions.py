@@ -17,6 +17,7 @@ from socket import socket
 from typing import Protocol
 
 from notfallserver.server.cycle.browse.shelf import Shelf
+from notfallserver.server.cycle.fencing import Fencing
 from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.cycle.normal.limits import Limits, Wish
 from notfallserver.server.cycle.normal.readiness import Finding
@@ -116,6 +117,10 @@ class Conductor(Protocol):
     def shelf(self) -> Shelf:
         """Versions that are open for looking at their files."""
 
+    @property
+    def fencing(self) -> Fencing:
+        """What can switch originals off from afar."""
+
     def versions(self, primary: str) -> Sequence[VersionInfo]:
         """Newest first."""
 
@@ -157,8 +162,11 @@ class Conductor(Protocol):
         """Switch a stand-in that is at work; before it is switched on the guard is asked, which
         ``overrule_reason`` overrules. Returns how it is just afterwards."""
 
-    def activate(self, primary: str, who: str, overrule_reason: str = "") -> Job:
-        """Start the stand-in; ``overrule_reason`` overrules the guard."""
+    def activate(
+        self, primary: str, who: str, overrule_reason: str = "", switch_off: bool = False
+    ) -> Job:
+        """Start the stand-in; ``overrule_reason`` overrules the guard, ``switch_off`` has the
+        original switched off from afar before the guard decides."""
 
     def rehearse(self, primary: str, who: str, keep_running: bool = False) -> Job:
         """Start its copy where nobody notices; ``keep_running``: for looking at it afterwards."""

@@ -21,6 +21,7 @@ from notfallserver.server.cycle.browse.shelf import Shelf
 from notfallserver.server.cycle.care import Care
 from notfallserver.server.cycle.duties import Duties
 from notfallserver.server.cycle.emergency.captures import Captures
+from notfallserver.server.cycle.fencing import Fencing
 from notfallserver.server.cycle.files import FileAccess
 from notfallserver.server.cycle.hands import Hands
 from notfallserver.server.cycle.inspection import look_around, readiness_of
@@ -55,6 +56,7 @@ from notfallserver.server.cycle.surroundings import Surroundings
 from notfallserver.server.cycle.views import forecast_of, pool_state, versions_of
 from notfallserver.server.cycle.way_back import WayBack
 from notfallserver.server.cycle.work import Work
+from notfallserver.server.fence.order import Fence
 from notfallserver.server.host.files import discard_tree
 from notfallserver.server.records.jobs import Job
 from notfallserver.server.records.primaries import Primary
@@ -82,7 +84,10 @@ class Conductor:
         self._asking = threading.Lock()
         care = Care(means)
         Scrub(means, runner, care).register()
-        work = Work(means, runner, self._captures, care, self._move, self._allow_again)
+        self.fencing = Fencing(means, self.examine, Fence(means.settings.data_dir / "fence"))
+        work = Work(
+            means, runner, self._captures, care, self._move, self._allow_again, self.fencing
+        )
         work.register()
         self.seeds = Seeds(means, runner, work)
         self.seeds.register()
@@ -201,23 +206,29 @@ class Conductor:
 
     # -- outage and activation -------------------------------------------------------------------
 
-    def activate(self, primary: str, who: str, overrule_reason: str = "") -> Job:
+    def activate(
+        self, primary: str, who: str, overrule_reason: str = "", switch_off: bool = False
+    ) -> Job:
         asked = datetime.now(timezone.utc)
         row = self._row(primary)
         with self._asking:
             self._require(row, Event.ACTIVATE)
             self._means.pool.primary(row.uuid).need_newest()
-            verdict = self._decide(row, who, overrule_reason)
+            if switch_off:
+                self.fencing.need(row)
+                verdict = self.examine(row.uuid)  # which decides after the original is off
+            else:
+                verdict = self._decide(row, who, overrule_reason)
             self._move(row.uuid, Event.ACTIVATE, who, overrule_reason, verdict.to_json())
             self._end_replication(row.uuid)
             end_rehearsals(self._means, self._runner, row.uuid, everybody=True)
             try:
-                return self._runner.submit(
-                    "activate",
-                    row.uuid,
-                    {"asked_at": asked.isoformat(), "overruled": overrule_reason},
-                    who,
-                )
+                parameters = {
+                    "asked_at": asked.isoformat(),
+                    "overruled": overrule_reason,
+                    "switch_off": switch_off,
+                }
+                return self._runner.submit("activate", row.uuid, parameters, who)
             except NotfallError as error:
                 self._move(row.uuid, Event.ACTIVATION_FAILED, "server", *because(error))
                 raise
@@ -229,10 +240,11 @@ class Conductor:
                 self._runner.cancel(job.id, "server")
         self._means.runs.end(primary)
 
-    def examine(self, primary: str) -> Verdict:
+    def examine(self, primary: str, fenced_age: float | None = None) -> Verdict:
         means = self._means
         row = self._row(primary)
-        return examine_primary(means.present(), means.pool, means.catalogue.primaries, row)
+        primaries = means.catalogue.primaries
+        return examine_primary(means.present(), means.pool, primaries, row, fenced_age)
 
     def screen(self, primary: str) -> bytes:
         row = self._row(primary)

@@ -19,6 +19,7 @@ from typing import Any
 from notfallserver.server.cycle.activation.start import await_answer, bring_up
 from notfallserver.server.cycle.care import Care
 from notfallserver.server.cycle.emergency.captures import Captures
+from notfallserver.server.cycle.fencing import Fencing, is_wished
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.moves import Move, because
 from notfallserver.server.cycle.normal.prepare import prepare_image
@@ -55,6 +56,7 @@ class Work:
     move: Move
     allow: Callable[[str, JobContext], None]
     """Asks the guard once more before a restarted activation; raises its refusal."""
+    fencing: Fencing
     appliances: threading.Semaphore = field(
         default_factory=lambda: threading.Semaphore(MOST_APPLIANCES)
     )
@@ -155,10 +157,11 @@ class Work:
         store = self.means.pool.primary(primary)
         if self.means.catalogue.primaries.find(primary).state != State.ACTIVATING:
             return {"state": "done before the server was restarted"}
-        if ctx.notes.get("begun") or ctx.parameters.get("again"):
+        if (ctx.notes.get("begun") or ctx.parameters.get("again")) and not is_wished(ctx):
             self._allow_again(ctx)
         ctx.note(begun=True)
         try:
+            self.fencing.clear_way(ctx)
             prepared = self._startable(ctx, store)
             machine = store.version(prepared.version).manifest.machine
             times = bring_up(self.means.settings, self.means.hypervisor, store, prepared, machine)

@@ -14,6 +14,7 @@ from notfallserver.server.cycle.normal.deep import days_of, read_deep
 from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.cycle.power import is_off
 from notfallserver.server.cycle.rehearsals import NOTE
+from notfallserver.server.fence.device import read_device
 from notfallserver.server.pool.layout import stamp_time
 from notfallserver.server.records.jobs import Job
 from notfallserver.server.records.journal import Entry
@@ -157,7 +158,8 @@ class RehearsalAnswer(BaseModel):
 
 class PrimaryAnswer(BaseModel):
     """A primary; times in UTC. ``standin_off``: its stand-in should work, but was switched off, or
-    was not switched on again after a power cut."""
+    was not switched on again after a power cut. ``fence``: what can switch the original off from
+    afar; empty: nothing."""
 
     uuid: str
     name: str
@@ -174,6 +176,7 @@ class PrimaryAnswer(BaseModel):
     newest_version: str
     newest_version_at: datetime | None
     standin_off: bool
+    fence: str
     damaged_versions: int
     deep: DeepAnswer
     rehearsed: RehearsedAnswer | None
@@ -205,6 +208,7 @@ class PrimaryAnswer(BaseModel):
             newest_version=primary.newest_version,
             newest_version_at=version_time(primary.newest_version),
             standin_off=is_off(primary),
+            fence=device.place if (device := read_device(primary.notes)) else "",
             damaged_versions=primary.notes.get("damaged", 0),
             deep=DeepAnswer.of(primary.notes),
             rehearsed=RehearsedAnswer.of(primary.notes),

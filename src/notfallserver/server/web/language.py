@@ -64,6 +64,7 @@ PHASES = {
     "capturing the stand-in": "capturing the stand-in",
     "reading what changed": "reading what changed",
     "waiting for the service": "waiting for the service",
+    "switching the original off": "switching the old server off",
     "starting in the hidden network": "starting in a network of its own",
     "works in the hidden network": "works in a network of its own",
     "copying back": "copying back",

@@ -19,16 +19,19 @@ def examine(
     heartbeat_limit: float = 15.0,
     configured_witnesses: Iterable[str] = (),
     other_addresses: Iterable[str] = (),
+    fenced_age: float | None = None,
     limit: float = LIMIT,
 ) -> Verdict:
     """May the stand-in of the primary with ``addresses`` start?
 
     ``interface`` is the LAN's bridge, ``ports`` those that the primary served, ``heartbeat_age``
     the seconds since its agent was heard (None: never), ``other_addresses`` those of primaries
-    that are at work. Takes little more than ``limit`` seconds when nothing answers.
+    that are at work, ``fenced_age`` the seconds since it was switched off from afar. Takes little
+    more than ``limit`` seconds when nothing answers.
     """
     witnesses = find_witnesses(configured_witnesses, other_addresses, addresses)
     with ThreadPoolExecutor(2, "guard") as threads:
         primary = threads.submit(ask, addresses, interface=interface, ports=ports, limit=limit)
         others = threads.submit(ask, witnesses, interface=interface, limit=limit)
-        return decide(Findings(primary.result(), others.result(), heartbeat_age, heartbeat_limit))
+        seen = primary.result(), others.result()
+        return decide(Findings(*seen, heartbeat_age, heartbeat_limit, fenced_age))

@@ -2,7 +2,8 @@
 
 Any sign of life of the primary refuses, and so does the server's own isolation, because a server
 that hears nobody cannot tell a dead primary from a pulled cable of its own. What cannot be told
-refuses too. A person may overrule with a reason; the caller journals the verdict.
+refuses too, unless the primary was just switched off from afar: then its fence device has told.
+A person may overrule with a reason; the caller journals the verdict.
 
 Every text has a stable key; pages translate by key, never by text.
 """
@@ -26,8 +27,10 @@ class Alive(StrEnum):
 class Reason(StrEnum):
     """Why the guard decided so."""
 
-    SILENT = "silent"  # the only one that allows: nothing lives, and the server would hear it
+    SILENT = "silent"  # allows: nothing lives, and the server would hear it
+    FENCED = "fenced"  # allows: it was switched off from afar, and nothing lives
     ALIVE = "alive"
+    WRONG_DEVICE = "wrong-device"
     CUT_OFF = "cut-off"
     NO_WITNESS = "no-witness"
     CANNOT_TELL = "cannot-tell"
@@ -36,12 +39,16 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Findings:
-    """What is known at one moment; ``heartbeat_age`` in seconds, None: never seen."""
+    """What is known at one moment; ``heartbeat_age`` in seconds, None: never seen.
+
+    ``fenced_age``: so many seconds ago its fence device said that it is off; None: it did not.
+    """
 
     primary: tuple[Sighting, ...]
     witnesses: tuple[Sighting, ...]
     heartbeat_age: float | None
     heartbeat_limit: float = 15.0
+    fenced_age: float | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,8 @@ class Verdict:
                 for one in self.evidence
                 if one.alive is Alive.YES and one.about == "primary"
             ]
-            shown = " ".join(signs[:3]) if self.reason is Reason.ALIVE else ""
+            told = self.reason in (Reason.ALIVE, Reason.WRONG_DEVICE)
+            shown = " ".join(signs[:3]) if told else ""
             raise NotfallError(
                 f"guard-{self.reason}", f"{self.text} {shown}".strip(), self.remedy, status=409
             )
@@ -101,10 +109,27 @@ def decide(findings: Findings) -> Verdict:
     asked = {one.subject for one in primary[1:]}
     answered_for = {one.subject for one in primary[1:] if one.alive is not Alive.UNKNOWN}
     if any(one.alive is Alive.YES for one in primary):
+        if findings.fenced_age is not None:
+            return _refuse(
+                Reason.WRONG_DEVICE,
+                "The primary was switched off from afar, but something still answers for it.",
+                "Look which machine the fence device has switched off, and switch the primary off.",
+                evidence,
+            )
         return _refuse(
             Reason.ALIVE,
             "The primary shows signs of life, so its stand-in does not start.",
             "Switch the primary off or take it off the network, then try again.",
+            evidence,
+        )
+    isolated = bool(witnesses) and not any(one.alive is Alive.YES for one in witnesses)
+    # Cut off, the server could not notice that the wrong machine was switched off.
+    if findings.fenced_age is not None and not isolated:
+        return Verdict(
+            True,
+            Reason.FENCED,
+            "The primary was switched off from afar, and nothing answers for it.",
+            "",
             evidence,
         )
     if not asked or asked - answered_for:
@@ -123,7 +148,7 @@ def decide(findings: Findings) -> Verdict:
             "Name an address that always answers ping under [guard] witnesses in the settings.",
             evidence,
         )
-    if not any(one.alive is Alive.YES for one in witnesses):
+    if isolated:
         return _refuse(
             Reason.CUT_OFF,
             "None of the machines that normally answer does: the server itself is cut off from "
@@ -162,10 +187,12 @@ def _refuse(reason: Reason, text: str, remedy: str, evidence: tuple[Evidence, ..
 
 
 def _heartbeat(findings: Findings) -> Evidence:
-    age = findings.heartbeat_age
+    age, limit = findings.heartbeat_age, findings.heartbeat_limit
+    if findings.fenced_age is not None:
+        limit = min(limit, findings.fenced_age)  # what it said before says nothing any more
     if age is None:
         alive, text = Alive.UNKNOWN, "Its agent was never heard."
-    elif age < findings.heartbeat_limit:
+    elif age < limit:
         alive, text = Alive.YES, f"Its agent was heard {age:.0f} s ago."
     else:
         alive, text = Alive.NO, f"Its agent was last heard {age:.0f} s ago."

@@ -12,7 +12,13 @@ from notfallserver.server.records.primaries import Primaries, Primary
 from notfallserver.server.settings import Settings
 
 
-def examine_primary(settings: Settings, pool: Pool, primaries: Primaries, row: Primary) -> Verdict:
+def examine_primary(
+    settings: Settings,
+    pool: Pool,
+    primaries: Primaries,
+    row: Primary,
+    fenced_age: float | None = None,
+) -> Verdict:
     """Is this primary dead, and would this server know? Takes one to two seconds."""
     machine = row.machine or pool.primary(row.uuid).need_newest().manifest.machine
     others = [
@@ -28,6 +34,7 @@ def examine_primary(settings: Settings, pool: Pool, primaries: Primaries, row: P
         heartbeat_age=heartbeat_age(row),
         configured_witnesses=settings.guard.witnesses,
         other_addresses=others,
+        fenced_age=fenced_age,
     )
 
 

@@ -20,11 +20,16 @@ router = APIRouter(tags=["actions"])
 
 
 class ActivateRequest(BaseModel):
-    """``overrule_reason`` starts the stand-in against the guard's advice, and is journalled."""
+    """``overrule_reason`` starts the stand-in against the guard's advice, and is journalled.
+
+    ``switch_off``: the original is switched off from afar first, whether it lives or not; the guard
+    decides afterwards.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     overrule_reason: str = Field(default="", max_length=1000)
+    switch_off: bool = False
 
 
 class ReplicateRequest(BaseModel):
@@ -111,7 +116,7 @@ def activate(request: Request, name: Name, body: ActivateRequest, who: Operator)
     reason = body.overrule_reason.strip()
     if reason:
         require_role(request, Role.ADMINISTRATOR)
-    job = house_of(request).conductor.activate(primary.uuid, who, reason)
+    job = house_of(request).conductor.activate(primary.uuid, who, reason, body.switch_off)
     return JobAnswer.of(job, primary.name)
 
 

@@ -55,9 +55,10 @@ def start(
     name: Name,
     who: Operator,
     reason: Annotated[str, Form(max_length=1000)] = "",
+    switch_off: Annotated[bool, Form()] = False,
 ) -> Response:
-    """Start the stand-in; ``reason`` overrules the guard."""
-    activate(request, name, ActivateRequest(overrule_reason=reason), who)
+    """Start the stand-in; ``reason`` overrules the guard, ``switch_off`` kills the original."""
+    activate(request, name, ActivateRequest(overrule_reason=reason, switch_off=switch_off), who)
     return go(request, f"/p/{name}/emergency")
 
 

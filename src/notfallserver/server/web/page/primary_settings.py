@@ -13,6 +13,7 @@ from fastapi.responses import Response
 
 from notfallserver.server.cycle.normal.limit_text import window_text
 from notfallserver.server.cycle.normal.limits import LIMITS, Limits, read_limits
+from notfallserver.server.web.api.fencing import fence_of, forget_fence, set_fence, test_fence
 from notfallserver.server.web.api.primaries import (
     LimitsRequest,
     Name,
@@ -23,6 +24,7 @@ from notfallserver.server.web.api.primaries import (
     set_limits,
     set_schedule,
 )
+from notfallserver.server.web.page.fence_form import DEVICES, TypedDevice, read_form
 from notfallserver.server.web.page.show import go, show
 from notfallserver.server.web.peer import house_of
 from notfallserver.server.web.people import Administrator
@@ -149,6 +151,35 @@ def save_limits(
     return go(request, f"/p/{name}/settings?saved=true")
 
 
+@router.post("/fence")
+def save_fence(
+    request: Request,
+    name: Name,
+    who: Administrator,
+    typed: Annotated[TypedDevice, Depends(read_form)],
+) -> Response:
+    try:
+        set_fence(request, name, typed.request(), who)
+    except NotfallError as error:
+        return _page(request, name, device=typed, fencing=error)
+    return go(request, f"/p/{name}/settings?saved=true#fence")
+
+
+@router.post("/fence/test")
+def ask_fence(request: Request, name: Name, who: Administrator) -> Response:
+    try:
+        told = test_fence(request, name, who)
+    except NotfallError as error:
+        return _page(request, name, fencing=error)
+    return _page(request, name, asked=told.power)
+
+
+@router.post("/fence/forget")
+def forget(request: Request, name: Name, who: Administrator) -> Response:
+    forget_fence(request, name, who)
+    return go(request, f"/p/{name}/settings?saved=true#fence")
+
+
 @router.post("/remove")
 def remove(
     request: Request,
@@ -170,12 +201,16 @@ def _page(
     error: NotfallError | None = None,
     removal: NotfallError | None = None,
     saved: bool = False,
+    device: TypedDevice | None = None,
+    fencing: NotfallError | None = None,
+    asked: str = "",
 ) -> Response:
     primary = primary_answer(request, name)
     if typed is None:
         row = house_of(request).catalogue.primaries.find(primary.uuid)
         typed = Typed.of(read_limits(row.notes.get(LIMITS)))
     filled = [one for one in typed.rows if one.text()]
+    fencing_agents = house_of(request).conductor.fencing.agents()
     values = {
         "primary": primary,
         "typed": typed,
@@ -186,8 +221,13 @@ def _page(
         "error": error,
         "removal": removal,
         "saved": saved,
+        "device": device or TypedDevice.of(fence_of(request, name)),
+        "devices": DEVICES,
+        "agents": [one for one in fencing_agents if one not in dict(DEVICES)],
+        "fencing": fencing,
+        "asked": asked,
     }
-    problem = error or removal
+    problem = error or removal or fencing
     return show(request, "primary_settings.html", values, problem.status if problem else 200)
 
 

@@ -10,7 +10,9 @@ from notfallserver.server.web.words.situation import LAST_SIGN, NO_SIGN, Light, 
 
 TITLES = {
     Reason.SILENT: "It is really down",
+    Reason.FENCED: "It was switched off from afar",
     Reason.ALIVE: "It still shows signs of life",
+    Reason.WRONG_DEVICE: "Something still answers for it",
     Reason.CUT_OFF: "The emergency server is cut off itself",
     Reason.NO_WITNESS: "It can't be told who is cut off",
     Reason.CANNOT_TELL: "It can't be told whether it is down",
@@ -23,6 +25,11 @@ REMEDIES = {
     Reason.ALIVE: (
         "Two servers with the same address would damage your data. Switch the server off, or "
         "pull its power plug. Then look again."
+    ),
+    Reason.FENCED: "Nothing answers under its addresses any more. Its copy can start.",
+    Reason.WRONG_DEVICE: (
+        "It was switched off from afar, but a machine still answers under its addresses. Perhaps "
+        "another one was switched off. Go there and look."
     ),
     Reason.CUT_OFF: (
         "None of the machines that normally answer does. Check the network cable and the switch "

@@ -222,6 +222,27 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "So nothing would ever be told.",
         "Choose what is told, or a summary.",
     ),
+    "no-fence-device": (
+        "Nothing is known that could switch this server off from afar.",
+        "Name its management board or power strip in the server's settings.",
+    ),
+    "bad-fence-device": (
+        "The device can't be used as it was typed.",
+        "It needs its address, mostly a user and a password; more options as NAME=VALUE.",
+    ),
+    "no-fence-agent": (
+        "The program for this device is missing on the emergency server.",
+        "Install the package fence-agents there, or choose another device.",
+    ),
+    "fence-failed": (
+        "The device did not switch the server off, or did not answer.",
+        "Look whether address, user and password are right. In an emergency: pull the server's "
+        "power plug.",
+    ),
+    "guard-wrong-device": (
+        "The server was switched off from afar, but something still answers for it.",
+        "Go there and look which machine is on.",
+    ),
     "bad-limits": (
         "A limit can't be used as it was typed.",
         "A time needs a beginning and an end; a rate is 0.064 Mbit/s or more.",

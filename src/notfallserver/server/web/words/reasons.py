@@ -16,7 +16,9 @@ from notfallserver.wire.errors import NotfallError
 
 VERDICTS = {
     Reason.SILENT: "Nothing answered under its addresses, and the network worked.",
+    Reason.FENCED: "It was switched off from afar, and nothing answered any more.",
     Reason.ALIVE: "It still showed signs of life.",
+    Reason.WRONG_DEVICE: "It was switched off from afar, but something still answered for it.",
     Reason.CUT_OFF: "The emergency server was cut off from the network itself.",
     Reason.NO_WITNESS: "It could not be told who was cut off.",
     Reason.CANNOT_TELL: "It could not be told whether it was down.",

@@ -1,0 +1,1 @@
+"""Switching an original off from afar, before its stand-in starts."""
