@@ -6,7 +6,7 @@ from pathlib import Path
 
 from notfall_lab.dryrun.world import World
 from notfallserver.server.fence.device import FenceDevice, read_device
-from notfallserver.server.fence.order import Fence, FencePower
+from notfallserver.server.fence.order import Fence, FencePower, agents
 from notfallserver.server.records.primaries import Primaries
 from notfallserver.wire.errors import NotfallError
 
@@ -20,6 +20,9 @@ class PaperFence(Fence):
         super().__init__(Path())
         self._world = world
         self._primaries = primaries
+
+    def agents(self) -> list[str]:
+        return agents()
 
     def status(self, device: FenceDevice) -> FencePower:
         alive = self._world.is_alive(self._machine(device))
