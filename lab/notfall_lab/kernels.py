@@ -19,6 +19,7 @@ from typing import Any
 
 from notfall_lab.cache import cached, key_of
 from notfallserver.server.host.run import run
+from notfallserver.server.rescue_medium import PATIENT
 from notfallserver.server.vm.spec import EMULATED_CPU
 
 PACKAGES = (
@@ -65,6 +66,7 @@ def _build(directory: Path, suite: str) -> None:
     run(
         [
             *("mmdebstrap", "--quiet", "--variant=minbase"),
+            PATIENT,
             *("--aptopt=Apt::Install-Recommends false", "--dpkgopt=force-confold"),
             *(f"--dpkgopt=path-exclude=/usr/share/{one}/*" for one in _EXCLUDED),
             f"--include={','.join(PACKAGES)}",

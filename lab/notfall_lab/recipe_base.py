@@ -12,6 +12,7 @@ from pathlib import Path
 
 from notfall_lab.cache import cached, key_of
 from notfallserver.server.host.run import run
+from notfallserver.server.rescue_medium import PATIENT
 
 SUITE = "bookworm"
 PACKAGES = (
@@ -50,6 +51,7 @@ def _build(directory: Path) -> None:
         [
             "mmdebstrap",
             "--variant=minbase",
+            PATIENT,
             f"--include={','.join(PACKAGES)}",
             '--aptopt=Apt::Install-Recommends "false"',
             *(f"--dpkgopt=path-exclude={one}" for one in EXCLUDED),

@@ -31,6 +31,7 @@ from notfall_lab.machine import HardDisk
 from notfall_lab.recipe_base import NO_INITRD_HOOK, SUITE
 from notfall_lab.recipe_guest import MASKED, Recipe, configure_network, make_initrd
 from notfallserver.server.host.run import run
+from notfallserver.server.rescue_medium import PATIENT
 
 STORAGE = Recipe("vault", "bios", 30, "ifupdown")
 SIZES_MIB = (1700, 450, 430, 380, 220, 320)
@@ -138,6 +139,7 @@ def _install(tree: Path) -> None:
     run(
         [
             *("mmdebstrap", "--quiet", "--variant=minbase", "--dpkgopt=force-confold"),
+            PATIENT,
             "--aptopt=Apt::Install-Recommends false",
             *(f"--dpkgopt=path-exclude={one}/*" for one in _EXCLUDED),
             *(f"--include={','.join(PACKAGES)}", f"--essential-hook={NO_INITRD_HOOK}", SUITE, made),

@@ -15,10 +15,10 @@ from typing import Any
 
 import libvirt
 from hand_agent import HandAgent
+from own_lab import own_lab
 from server_process import ServerProcess
 
 from notfall_lab.cache import base_directory
-from notfall_lab.hypervisor import Lab
 from notfallserver.server.rescue_medium import build_medium
 from notfallserver.server.vm.appliance import appliance_name
 
@@ -123,7 +123,7 @@ def files_scene() -> Iterator[FilesScene]:
         stack.callback(server.put_away)
         server.start()  # before the lab: so its pool is mounted there as well
         (folder / "lab").mkdir()
-        stack.enter_context(Lab("files", folder / "lab", net=22))
+        stack.enter_context(own_lab("files", folder / "lab", net=22))
         stack.callback(server.stop)
         (folder / "disk").mkdir()
         agent = HandAgent(server, "shop", make_disk(folder / "disk"))

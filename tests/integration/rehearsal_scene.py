@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hand_agent import HandAgent
+from own_lab import own_lab
 from server_process import ServerProcess
 
 from notfall_lab.hypervisor import Lab
@@ -128,7 +129,7 @@ def rehearsable(directory: Path, name: str, net: int) -> Iterator[Scene]:
         server.settings["libvirt_uri"] = f"qemu+unix:///system?socket={socket_path}"
         server.set_up()  # before the lab, whose libvirt must see the pool that this mounts
         stack.callback(unmount_image, server.data / "pool")
-        lab = stack.enter_context(Lab(name, directory / "lab", net))
+        lab = stack.enter_context(own_lab(name, directory / "lab", net))
         server.inside = lab.network.inside("server")
         inside = lab.network.namespace()
         stack.enter_context(relay(server.port, inside, "127.0.0.1", server.port))

@@ -11,9 +11,9 @@ from tempfile import mkdtemp
 from typing import Any
 
 import pytest
+from own_lab import own_lab
 
 from notfall_lab.cache import base_directory
-from notfall_lab.hypervisor import Lab
 from notfall_lab.image import make_image
 from notfall_lab.recipe_guest import UEFI
 from notfallserver.server.cycle.files import present
@@ -31,7 +31,7 @@ LIMIT_S = 900
 @pytest.fixture(scope="module")
 def hypervisor() -> Iterator[LibvirtHypervisor]:
     folder = Path(mkdtemp(prefix="nfl-"))
-    with Lab("guest", folder, net=21) as lab:
+    with own_lab("guest", folder, net=21) as lab:
         yield LibvirtHypervisor(lab.uri)
     shutil.rmtree(folder, ignore_errors=True)
 

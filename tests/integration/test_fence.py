@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from fence_devices import PASSWORD, ipmi_board, redfish_board, write_script
 from hand_agent import HandAgent
+from own_lab import own_lab
 from playwright.sync_api import expect
 from server_process import ServerProcess, free_port, running
 from typing_guest import DISK
 
 from notfall_lab.browser import browser
-from notfall_lab.hypervisor import Lab
 from notfallserver.server.fence.order import agents
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -82,7 +82,7 @@ class Scene:
     """The server on a LAN, its primary with a copy that can start, the original there or not."""
 
     def __init__(self, stack: ExitStack, directory: Path) -> None:
-        self.lab = Lab("fence", directory / "lab", net=206)
+        self.lab = own_lab("fence", directory / "lab", net=206)
         settings = {"libvirt_uri": self.lab.uri, "lan_bridge": "lan0", "accelerator": "tcg"}
         made = ServerProcess(directory, settings)
         self.server = stack.enter_context(running(made))

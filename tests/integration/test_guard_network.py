@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from own_lab import own_network
 
 from notfall_lab.namespace import Network, sh
 
@@ -41,7 +42,7 @@ while True:
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[Network]:
-    with Network("guard", 200) as network:
+    with own_network("guard", 200) as network:
         network.add_host("db", 20)
         network.add_host("shy", 21, pings=False)
         yield network

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from own_lab import own_lab
 
 from notfall_lab.hypervisor import Lab
 from notfallserver.server.host.clone import clone_file
@@ -84,7 +85,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory, pool: Path) -> Iterator[Lab]:
-    with Lab("mach", tmp_path_factory.mktemp("lab"), net=201) as lab:
+    with own_lab("mach", tmp_path_factory.mktemp("lab"), net=201) as lab:
         yield lab
 
 

@@ -14,6 +14,7 @@ import pytest
 from hand_agent import HandAgent
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from own_lab import own_lab
 from playwright.sync_api import expect
 from server_process import ServerProcess, running
 from sqlalchemy import update
@@ -24,7 +25,6 @@ from websockets.sync.client import connect as open_socket
 from websockets.typing import Origin, Subprotocol
 
 from notfall_lab.browser import Seen, browser
-from notfall_lab.hypervisor import Lab
 from notfallserver.server.records.people import Role
 from notfallserver.server.records.tables import people
 from notfallserver.server.vm import MachineState
@@ -43,7 +43,7 @@ class Place:
     """A server, its primary in emergency operation, and the stand-in."""
 
     def __init__(self, stack: ExitStack, directory: Path) -> None:
-        lab = Lab("console", directory / "lab", net=204)
+        lab = own_lab("console", directory / "lab", net=204)
         settings = {"libvirt_uri": lab.uri}
         made = ServerProcess(directory, settings)
         self.server = stack.enter_context(running(made))
@@ -78,11 +78,15 @@ class Place:
     def line(self, cookie: str, name: str = "shop", **changed: Any) -> ClientConnection:
         """The WebSocket of the console as a browser opens it, apart from what is ``changed``."""
         path = changed.pop("path", f"/p/{name}/console/stream")
+        context = self.server.context()
+        # The tickets of TLS 1.3 come unasked after the handshake: this client's thread may then
+        # read while another writes, which OpenSSL does not stand.
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
         given = {
             "origin": Origin(self.server.url),
             "subprotocols": [Subprotocol("binary")],
             "additional_headers": {"Cookie": f"{COOKIE}={cookie}"},
-            "ssl": self.server.context(),
+            "ssl": context,
             "proxy": None,
             **changed,
         }

@@ -24,7 +24,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with rehearsable(tmp_path_factory.mktemp("rep"), "rehpage", 204) as scene:
+    with rehearsable(tmp_path_factory.mktemp("rep"), "rehpage", 208) as scene:
         yield scene
 
 

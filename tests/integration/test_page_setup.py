@@ -98,7 +98,8 @@ def test_the_first_start_leads_from_password_to_protection(tmp_path: Path) -> No
         seen.keep("setup-follow-failed")
         seen.check()
         seal_prepared(server, agent.uuid)
-        agent.poll()
+        with server.root() as root:  # pages hear of it
+            root.post("/api/v1/primaries/shop/schedule", json={"schedule_minutes": 45})
         expect(page.locator("h1")).to_have_text("shop is protected", timeout=15000)
         seen.keep("setup-follow-protected")
         seen.check()

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from hand_agent import HandAgent
+from own_lab import own_lab
 from server_process import ServerProcess, running
 from typing_guest import DISK, TypingGuest
 
-from notfall_lab.hypervisor import Lab
 from notfallserver.server.vm import MachineState
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -26,7 +26,7 @@ class Scene:
     """The server on the LAN, its primary's address silent, the stand-in defined."""
 
     def __init__(self, stack: ExitStack, directory: Path) -> None:
-        self.lab = Lab("power", directory / "lab", net=205)
+        self.lab = own_lab("power", directory / "lab", net=205)
         made = ServerProcess(directory, {"libvirt_uri": self.lab.uri, "lan_bridge": "lan0"})
         self.server = stack.enter_context(running(made))
         agent = HandAgent(self.server, "shop", DISK)

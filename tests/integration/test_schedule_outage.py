@@ -16,9 +16,8 @@ from typing import Any
 import pytest
 from agent_process import AgentProcess
 from agent_receiver import loop_device
+from own_lab import own_network
 from server_process import ServerProcess, running
-
-from notfall_lab.namespace import Network
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -34,7 +33,7 @@ def until(true: Callable[[], bool], server: ServerProcess, seconds: float = 60) 
 
 def test_it_replicates_on_schedule_and_notices_when_the_primary_is_dead(tmp_path: Path) -> None:
     with ExitStack() as stack:
-        network = stack.enter_context(Network("outage", 202))
+        network = stack.enter_context(own_network("outage", 207))
         network.add_host("db", 20)
         settings = {
             "listen_host": network.address(1),

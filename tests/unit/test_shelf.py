@@ -119,7 +119,7 @@ def shelf(means: Any, appliances: Appliances) -> Iterator[Shelf]:
     yield made
     made.close_all()
     assert means.pool.clones == set()
-    assert all(one.poll() is not None for one in appliances.running)
+    until(lambda: all(one.poll() is not None for one in appliances.running))
 
 
 def until(reached: Callable[[], bool]) -> None:

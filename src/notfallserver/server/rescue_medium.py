@@ -30,6 +30,8 @@ Progress = Callable[[str, int, int], None]
 """Called with phase, done, total; phases: packages, squash, initrd, iso."""
 
 PACKAGE_ROOT = Path(notfallserver.__file__).parent
+PATIENT = '--aptopt=Acquire::Retries "5"'
+"""For mmdebstrap: a mirror that does not answer once is no reason to give up."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,8 @@ def _install_packages(root: Path, mirror: str) -> None:
     told = f'sh "{hook}" "$1" {recipe.KERNEL_PACKAGE} {" ".join(recipe.MODULE_EXCLUDES)}'
     excludes = [f"--dpkgopt=path-exclude={one}" for one in recipe.DPKG_EXCLUDES]
     include = f"--include={','.join(recipe.PACKAGES)}"
-    command: list[str | Path] = ["mmdebstrap", "--quiet", "--variant=minbase", *excludes, include]
+    command: list[str | Path] = ["mmdebstrap", "--quiet", "--variant=minbase", PATIENT]
+    command += [*excludes, include]
     command += [f"--customize-hook={told}", recipe.SUITE, root]
     run([*command, mirror] if mirror else command, timeout=1800)
 

@@ -114,7 +114,7 @@ async def _to_browser(line: WebSocket, guest: socket) -> End:
         try:
             async with asyncio.timeout(STUCK_S):
                 await line.send_bytes(data)
-        except (TimeoutError, WebSocketDisconnect):
+        except (TimeoutError, RuntimeError, WebSocketDisconnect):  # it closed a moment ago
             return End.GONE
 
 
