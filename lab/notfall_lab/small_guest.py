@@ -32,7 +32,10 @@ boot
 
 @dataclass(frozen=True)
 class SmallGuest:
-    """``address`` and ``address6`` with prefix length; ``server`` is whom it calls."""
+    """``address`` and ``address6`` with prefix length; ``server`` is whom it calls.
+
+    ``leased``: it gets ``address`` by DHCP.
+    """
 
     name: str
     mac: str
@@ -41,6 +44,7 @@ class SmallGuest:
     gateway: str
     port: int
     server: tuple[str, int]
+    leased: bool = False
 
     def facts(self) -> dict[str, Any]:
         """What its agent would tell of it."""
@@ -61,7 +65,13 @@ class SmallGuest:
                     "partitions": [partition],
                 }
             ],
-            "nics": [{**card, "addresses": [self.address, self.address6]}],
+            "nics": [
+                {
+                    **card,
+                    "addresses": [self.address, self.address6],
+                    "leased": [self.address] if self.leased else [],
+                }
+            ],
         }
 
     def make_disk(self, directory: Path) -> Path:
@@ -95,12 +105,13 @@ def _make_initrd(guest: SmallGuest, root: Path, directory: Path) -> None:
         shutil.copyfile(found, tree / "modules" / module)
     shutil.rmtree(directory / "system")
     shutil.copy(_BUSYBOX, tree / "busybox")
-    shutil.copy(PROGRAMS / "small-init.sh", tree / "init")
-    (tree / "init").chmod(0o755)
+    for name in ("init", "lease"):
+        shutil.copy(PROGRAMS / f"small-{name}.sh", tree / name)
+        (tree / name).chmod(0o755)
     settings = {
         "NAME": guest.name,
         "MODULES": " ".join(_MODULES),
-        "ADDRESS": guest.address,
+        "ADDRESS": "" if guest.leased else guest.address,
         "ADDRESS6": guest.address6,
         "GATEWAY": guest.gateway,
         "PORT": str(guest.port),

@@ -128,6 +128,7 @@ class World:
             f"heartbeat_timeout_s = {tuning.heartbeat_timeout_s}\n"
             f"schedule_minutes = {tuning.schedule_minutes}\n"
             f"capture_minutes = {tuning.capture_minutes}\n"
+            "rehearsal_days = 0\n"
             f'rescue_cache = "{base_directory() / "rescue"}"\n'
         )
         made: dict[str, Any] = self.notfall("server", "init", timeout=120)

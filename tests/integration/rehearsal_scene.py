@@ -122,7 +122,8 @@ def until(true: Callable[[], bool], seconds: float = 60) -> None:
 
 
 @contextmanager
-def rehearsable(directory: Path, name: str, net: int) -> Iterator[Scene]:
+def rehearsable(directory: Path, name: str, net: int, leased: bool = False) -> Iterator[Scene]:
+    """``leased``: the guest gets its IPv4 address by DHCP."""
     with ExitStack() as stack:
         server = ServerProcess(directory, dict(SETTINGS))
         socket_path = directory / "lab" / "run" / "libvirt-sock"
@@ -143,6 +144,7 @@ def rehearsable(directory: Path, name: str, net: int) -> Iterator[Scene]:
             gateway=lab.network.address(254),
             port=PORT,
             server=(lab.network.address(1), server.port),
+            leased=leased,
         )
         built = directory / "guest"
         built.mkdir()

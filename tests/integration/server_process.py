@@ -40,6 +40,7 @@ SETTINGS = {
     "listen_host": "127.0.0.1",
     "schedule_minutes": 0,
     "capture_minutes": 0,
+    "rehearsal_days": 0,
     # The guard would ask the primary's addresses, which are not of this test.
     "heartbeat_timeout_s": 86400,
 }

@@ -290,7 +290,7 @@ def test_channels_and_read_only_disks(hypervisor: LibvirtHypervisor, pool: Path)
 def test_a_command_of_the_lab_can_be_killed(lab: Lab, tmp_path: Path) -> None:
     up = tmp_path / "up"
     with lab.popen_in(["sh", "-c", f"ip address show lan0 > {up}; exec sleep 600"]) as process:
-        wait_for(lambda: up.exists() and "10.77.201.1" in up.read_text())
+        wait_for(lambda: up.exists() and lab.network.address(1) in up.read_text())
         lab.signal_in(process, signal.SIGKILL)
         assert process.wait(timeout=10) in (-signal.SIGKILL, 128 + signal.SIGKILL)
 

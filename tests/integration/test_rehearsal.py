@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 from rehearsal_scene import BOOT_S, PORT, Alive, Eavesdropper, Scene, rehearsable, until
@@ -139,3 +140,32 @@ def test_an_outage_ends_it_and_the_stand_in_takes_over(scene: Scene) -> None:
         until(lambda: "REACHED" in scene.console("standin"))
     assert lan.of(scene.guest.mac) > 0
     assert scene.hypervisor.state(f"standin-{scene.agent.uuid}") is MachineState.RUNNING
+
+
+def test_on_schedule_a_server_with_an_address_by_dhcp_gets_it_in_hiding_too(
+    tmp_path: Path,
+) -> None:
+    """Its network is as at home, but for those who are there; and it all ends by itself."""
+    with (
+        rehearsable(tmp_path, "lease", 209, leased=True) as scene,
+        Eavesdropper(scene.lab.network.namespace()) as lan,
+        Alive(scene.agent),
+    ):
+        until(lambda: scene.state() == "normal")
+        assert scene.rehearsals() == []
+        done = scene.server.notfall("server", "settings", "--set", "rehearsal_days=1")
+        assert done.returncode == 0, done.stderr
+        until(lambda: "LEASED" in scene.console("work/rehearsal"), BOOT_S)
+        until(lambda: bool(scene.rehearsals()) and bool(scene.rehearsals()[0]["ended_at"]), BOOT_S)
+        (row,) = scene.rehearsals()
+        assert (row["outcome"], row["ports"], row["who"]) == ("passed", [PORT], "schedule")
+        until(lambda: scene.state() == "normal")
+        assert lan.of(scene.guest.mac) == 0
+        scene.nothing_is_left()
+        assert scene.server.process is not None
+        children = Path(f"/proc/{scene.server.process.pid}/task").glob("*/children")
+        assert not any(
+            "dnsmasq" in Path(f"/proc/{one}/comm").read_text()
+            for told in children
+            for one in told.read_text().split()
+        )

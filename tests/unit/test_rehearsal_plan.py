@@ -9,6 +9,7 @@ import pytest
 from notfallserver.server.cycle.rehearsal.plan import (
     Need,
     asking_addresses,
+    leases_of,
     refuse_unaskable,
     refuse_without_memory,
     why_silent,
@@ -84,3 +85,21 @@ def test_free_memory_is_what_the_kernel_says(tmp_path: Path) -> None:
     told.write_text("MemTotal: 900 kB\n")
     with pytest.raises(OSError, match="how much memory"):
         free_memory(told)
+
+
+def test_what_it_has_by_dhcp_it_gets_in_hiding() -> None:
+    nic = Nic(
+        "eth0",
+        "52:54:00:AA:00:01",
+        addresses=["10.1.2.6/24", "fd00::6/64"],
+        leased=["10.1.2.6/24", "fd00::6/64"],
+    )
+    still = Nic("eth1", "52:54:00:aa:00:02", addresses=["10.9.0.6/24"])
+    (lease,) = leases_of(Machine("shop", nics=[nic, still], gateway="10.1.2.254"))
+    assert (lease.mac, str(lease.address), lease.gateway) == (
+        "52:54:00:aa:00:01",
+        "10.1.2.6/24",
+        "10.1.2.254",
+    )
+    for gateway in ("10.9.0.254", "", "nonsense"):
+        assert leases_of(Machine("shop", nics=[nic], gateway=gateway))[0].gateway == ""

@@ -147,6 +147,7 @@ def dry_house(
         listen_port=port,
         urls=(url,),
         scrub_days=0,
+        rehearsal_days=0,
         share_blocks=False,
     ).model_copy(update={"heartbeat_timeout_s": max(3, round(SILENT_S / speed))})
     settings.pool_path.mkdir(parents=True)

@@ -11,9 +11,13 @@ mount -t devtmpfs none /dev
 for module in $MODULES; do insmod "/modules/$module" || echo "no $module" >/dev/ttyS0; done
 ip link set lo up
 ip link set eth0 up
-ip address add "$ADDRESS" dev eth0
 ip -6 address add "$ADDRESS6" dev eth0
-ip route add default via "$GATEWAY"
+if [ "$ADDRESS" ]; then
+    ip address add "$ADDRESS" dev eth0
+    ip route add default via "$GATEWAY"
+else
+    udhcpc -i eth0 -b -t 60 -s /lease >/dev/null 2>&1
+fi
 printf '\n\n   %s\n\n   Debian GNU/Linux, small guest of the tests\n\n   login: ' "$NAME" >/dev/tty0
 mkdir /page
 echo "$NAME works" >/page/index.html

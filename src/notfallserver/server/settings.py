@@ -47,6 +47,7 @@ CHANGEABLE = (
     "capture_minutes",
     "scrub_days",
     "scrub_mib_s",
+    "rehearsal_days",
     "heartbeat_timeout_s",
 )
 """What may be changed while the server runs, because it is asked for anew each time."""
@@ -80,6 +81,8 @@ class Settings(BaseSettings):
     """All versions are read and checked this often, in days; 0: only on request."""
     scrub_mib_s: int = Field(default=100, ge=0, le=1 << 20)
     """So fast versions are read for that, in MiB a second; 0: as fast as the disks can."""
+    rehearsal_days: int = Field(default=7, ge=0, le=3650)
+    """Every copy is rehearsed this often, in days; 0: only on request."""
     rehearsal_minutes: int = Field(default=30, ge=1, le=1440)
     """A rehearsal ends by itself after so many minutes."""
     share_blocks: bool = True

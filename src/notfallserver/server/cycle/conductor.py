@@ -33,6 +33,7 @@ from notfallserver.server.cycle.normal.readiness import Finding
 from notfallserver.server.cycle.outage.guard import Verdict, overrule
 from notfallserver.server.cycle.outage.watch import examine_primary
 from notfallserver.server.cycle.power import Order, Power
+from notfallserver.server.cycle.proofs import Proofs
 from notfallserver.server.cycle.recovery.plan import DiskPlan, plan_recovery
 from notfallserver.server.cycle.refusals import (
     refuse_beside_standin,
@@ -94,7 +95,12 @@ class Conductor:
         WayBack(means, runner, work, self._move).register()
         self._rehearse = Rehearse(means, runner, work.preparing, self._move)
         self._rehearse.register()
-        self.duties = Duties(means, runner, self._move, self._power, self.examine)
+        proofs = Proofs(
+            means,
+            lambda primary: self.rehearse(primary, "schedule"),
+            lambda primary: self.replicate(primary, "schedule", deep=True),
+        )
+        self.duties = Duties(means, runner, self._move, self._power, proofs, self.examine)
 
     # -- moving ----------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from notfallserver.server.cycle.moves import Move
 from notfallserver.server.cycle.normal.deep import deep_due
 from notfallserver.server.cycle.outage.guard import Verdict
 from notfallserver.server.cycle.power import Power
+from notfallserver.server.cycle.proofs import Proofs
 from notfallserver.server.cycle.rehearsals import end_rehearsals
 from notfallserver.server.cycle.runner import JobRunner
 from notfallserver.server.cycle.seeds import awaits_seed
@@ -43,12 +44,14 @@ class Duties:
         runner: JobRunner,
         move: Move,
         power: Power,
+        proofs: Proofs,
         examine: Callable[[str], Verdict],
     ) -> None:
         self._means = means
         self._runner = runner
         self._move = move
         self._power = power
+        self._proofs = proofs
         self._examine = examine
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="duties", daemon=True)
@@ -68,6 +71,10 @@ class Duties:
                 self._scrub_when_due(rows)
             except Exception:
                 log.exception("beginning a check of versions failed")
+            try:
+                self._proofs.look(rows)
+            except Exception:
+                log.exception("beginning a rehearsal failed")
             for row in rows:
                 try:
                     self._watch(row)

@@ -23,9 +23,11 @@ from urllib.parse import urlsplit
 from notfallserver.server.cycle.activation.start import ANSWER_WITHIN, Answer, await_answer
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.moves import Move
+from notfallserver.server.cycle.proofs import SERIES
 from notfallserver.server.cycle.rehearsal.plan import (
     Need,
     asking_addresses,
+    leases_of,
     refuse_unaskable,
     refuse_without_memory,
     why_silent,
@@ -150,7 +152,9 @@ class Rehearse:
             ctx.note(version=prepared.version)
             machine = self._machine(primary, prepared)
             spec = describe_rehearsal(means.settings, primary, machine, clones)
-            stage = stack.enter_context(on_stage(means.hypervisor, spec, self._asking(machine)))
+            stage = stack.enter_context(
+                on_stage(means.hypervisor, spec, self._asking(machine), leases_of(machine))
+            )
             began, whole = time.monotonic(), means.settings.rehearsal_minutes * 60.0
             answer = await_answer(
                 ctx,
@@ -219,7 +223,8 @@ class Rehearse:
         self.means.catalogue.rehearsals.keep(one)
         if outcome is not Outcome.BROKEN_OFF:
             told = {"id": one.id, "at": one.began_at.isoformat(), "outcome": outcome}
-            self.means.catalogue.primaries.note(ctx.primary, **{NOTE: told})
+            forgotten = {SERIES: None} if outcome is Outcome.PASSED else {}
+            self.means.catalogue.primaries.note(ctx.primary, **{NOTE: told}, **forgotten)
         return one
 
     def _end(self, ctx: JobContext, one: Rehearsal) -> dict[str, Any]:

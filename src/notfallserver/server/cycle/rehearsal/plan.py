@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 
 from notfallserver.server.cycle.state import WITH_STANDIN, State
+from notfallserver.server.host.lending import Lease
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Machine
 
@@ -40,6 +41,25 @@ def asking_addresses(machine: Machine, avoid: Iterable[str]) -> list[str]:
                     found[str(own.network)] = f"{address}/{own.network.prefixlen}"
                     break
     return list(found.values())
+
+
+def leases_of(machine: Machine) -> list[Lease]:
+    """What the machine gets by DHCP where it is at home."""
+    found = []
+    for nic in machine.nics:
+        for text in nic.leased:
+            own = _read(text)
+            if isinstance(own, IPv4Interface) and nic.mac:
+                here = bool(machine.gateway) and _is_in(machine.gateway, own)
+                found.append(Lease(nic.mac.lower(), own, machine.gateway if here else ""))
+    return found
+
+
+def _is_in(address: str, own: IPv4Interface) -> bool:
+    try:
+        return ip_address(address) in own.network
+    except ValueError:
+        return False
 
 
 def _read(text: str) -> IPv4Interface | IPv6Interface | None:

@@ -11,7 +11,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from notfallserver.server.cycle.standin import describe_standin
-from notfallserver.server.host.hidden_network import CABLES, HiddenNetwork, hidden_network
+from notfallserver.server.host.hidden_network import (
+    CABLES,
+    SWITCH,
+    HiddenNetwork,
+    hidden_network,
+)
+from notfallserver.server.host.lending import Lease, lending
 from notfallserver.server.pool.store import Clones
 from notfallserver.server.settings import Settings
 from notfallserver.server.vm.hypervisor import Hypervisor
@@ -48,11 +54,15 @@ def describe_rehearsal(settings: Settings, primary: str, machine: Machine, disks
 
 
 @contextmanager
-def on_stage(hypervisor: Hypervisor, spec: VmSpec, asking: Sequence[str]) -> Iterator[Stage]:
-    """The machine runs inside this block; ``asking`` are our own addresses in its network."""
+def on_stage(
+    hypervisor: Hypervisor, spec: VmSpec, asking: Sequence[str], leases: Sequence[Lease] = ()
+) -> Iterator[Stage]:
+    """The machine runs inside this block; ``asking`` are our own addresses in its network,
+    ``leases`` what it gets there by DHCP."""
     hypervisor.undefine(spec.name)
     with ExitStack() as stack:
         network = stack.enter_context(hidden_network([nic.cable for nic in spec.nics], asking))
+        stack.enter_context(lending(network.handle, SWITCH, leases))
         stack.callback(hypervisor.undefine, spec.name)
         hypervisor.define(spec)
         hypervisor.start(spec.name, paused=True)

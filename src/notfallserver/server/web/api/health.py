@@ -61,6 +61,7 @@ class SettingsRequest(BaseModel):
     capture_minutes: int | None = None
     scrub_days: int | None = None
     scrub_mib_s: int | None = None
+    rehearsal_days: int | None = None
     heartbeat_timeout_s: int | None = None
     reset: list[str] = Field(default=[], max_length=len(CHANGEABLE))
 

@@ -31,6 +31,7 @@ def save(
     capture_minutes: Count,
     scrub_days: Count,
     scrub_mib_s: Count,
+    rehearsal_days: Count,
     heartbeat_timeout_s: Count,
     witnesses: Annotated[str, Form(max_length=1000)] = "",
 ) -> Response:
@@ -42,6 +43,7 @@ def save(
         "capture_minutes": capture_minutes,
         "scrub_days": scrub_days,
         "scrub_mib_s": scrub_mib_s,
+        "rehearsal_days": rehearsal_days,
         "heartbeat_timeout_s": heartbeat_timeout_s,
     }
     in_file = _changeable(house.settings.model_dump(mode="json"))

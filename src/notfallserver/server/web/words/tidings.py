@@ -19,12 +19,14 @@ from notfallserver.server.web.words.situation import (
     OVERDUE,
     SHOULD_BE,
     SILENT,
+    STARTS_NOT,
     Situation,
 )
 
 COPIES_FAIL = "Copies do not succeed"
 NOT_READY = "The copy can't be made ready to start"
 COPY_DAMAGED = "Copies are damaged"
+UNPROVEN = "The copy did not start as it should in a rehearsal"
 READY = "Ready to switch back"
 
 HERE = "This emergency server"
@@ -40,7 +42,7 @@ TEST = "Test message"
 TEST_BODY = "This is a test. Notifications of the emergency server arrive here."
 
 TEXTS = (
-    *(COPIES_FAIL, NOT_READY, COPY_DAMAGED, READY, HERE, OVER, STILL, MORE, ALL_WELL),
+    *(COPIES_FAIL, NOT_READY, COPY_DAMAGED, UNPROVEN, READY, HERE, OVER, STILL, MORE, ALL_WELL),
     *(LOOK_NEEDED, ITS_PAGE, THE_PAGE, SENT_BY, TEST, TEST_BODY),
 )
 
@@ -83,6 +85,8 @@ def troubles_of(one: Standing) -> list[Seen]:
         see("failing", TROUBLES[one.failed], Kind.WARNING, TRIES_AGAIN)
     if DAMAGED in texts:
         see("damaged", COPY_DAMAGED, Kind.WARNING)
+    if STARTS_NOT in texts:
+        see("unproven", UNPROVEN, Kind.WARNING, TRIES_AGAIN)
     if CAN_SWITCH in texts:
         see("ready", READY, Kind.WARNING)
     return found

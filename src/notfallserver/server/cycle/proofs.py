@@ -1,0 +1,165 @@
+"""Rehearsals on schedule: a copy that nobody ever saw start is no copy.
+
+Every primary's newest copy is rehearsed some time after its first preparation, and again every few
+days. One that does not come up is adapted anew once and rehearsed again; then the whole server is
+read again (a deep run), and the copy of that is rehearsed; then people are told. What only lacks
+other machines (some ports are silent) is told at once. Nothing of it is in the way of anybody: a
+rehearsal begins only where there is memory for it, and an outage ends it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from enum import StrEnum
+from typing import Any
+
+from notfallserver.server.cycle.means import Means
+from notfallserver.server.cycle.state import State
+from notfallserver.server.pool.layout import stamp_time
+from notfallserver.server.records.primaries import Primary
+from notfallserver.server.records.rehearsals import Outcome, Rehearsal
+from notfallserver.wire.errors import NotfallError
+
+log = logging.getLogger(__name__)
+
+LOOK = timedelta(seconds=10)
+"""So often it is looked whether a rehearsal is due."""
+AGAIN_AFTER = timedelta(hours=12)
+"""One that was broken off, or could not begin for want of memory, is not tried at once."""
+MENDABLE = frozenset({"rehearsal-silent", "rehearsal-no-address", "stand-in-off"})
+"""Failures that another adaptation, or a better copy, may mend."""
+SERIES = "proof_series"
+"""In a primary's notes: failures in a row, and what was done about the last; a success ends it."""
+
+
+class Step(StrEnum):
+    """What is done next about a primary's proof."""
+
+    WAIT = "wait"
+    REHEARSE = "rehearse"
+    ADAPT = "adapt"
+    DEEP = "deep"
+
+
+@dataclass(frozen=True)
+class Series:
+    """Failures in a row: the last one, how many, and from when what was done about it counts."""
+
+    rehearsal: str = ""
+    failures: int = 0
+    acted_at: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """``prepared``: the stamp of the image that would start; empty where none is ready."""
+
+    last: Rehearsal | None
+    series: Series
+    prepared: str
+    days: int
+    now: datetime
+
+
+def next_step(facts: Facts) -> Step:
+    """Pure."""
+    last, series = facts.last, facts.series
+    if not facts.days or not facts.prepared:
+        return Step.WAIT
+    if last is None:
+        return Step.REHEARSE
+    due = facts.now - last.began_at >= timedelta(days=facts.days)
+    if last.outcome is Outcome.BROKEN_OFF:
+        return Step.REHEARSE if facts.now - last.began_at >= AGAIN_AFTER else Step.WAIT
+    if last.outcome is Outcome.PASSED or _code(last) not in MENDABLE:
+        return Step.REHEARSE if due else Step.WAIT
+    acted = series.rehearsal == last.id
+    if not acted and series.failures < 2:
+        return Step.DEEP if series.failures else Step.ADAPT
+    if acted and series.failures == 1:
+        return Step.REHEARSE  # adapted anew, as it is prepared
+    if acted and stamp_time(facts.prepared) > _moment(series.acted_at):
+        return Step.REHEARSE  # of the version that the deep run made
+    return Step.REHEARSE if due else Step.WAIT
+
+
+def _code(one: Rehearsal) -> str:
+    return str((one.error or {}).get("code", ""))
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+class Proofs:
+    """``rehearse`` begins a rehearsal, ``deepen`` a deep run; both raise where they can't."""
+
+    def __init__(
+        self, means: Means, rehearse: Callable[[str], object], deepen: Callable[[str], object]
+    ) -> None:
+        self._means = means
+        self._rehearse = rehearse
+        self._deepen = deepen
+        self._look_at = _now()
+        self._not_before: dict[str, datetime] = {}
+
+    def look(self, rows: Sequence[Primary]) -> None:
+        """Begin at most one thing; called every few seconds."""
+        days, now = self._means.present().rehearsal_days, _now()
+        if (
+            not days
+            or now < self._look_at
+            or self._means.catalogue.jobs.unfinished(kind="rehearse")
+        ):
+            return
+        self._look_at = now + LOOK
+        for row in rows:
+            if row.state != State.NORMAL or now < self._not_before.get(row.uuid, now):
+                continue
+            if self._means.catalogue.jobs.unfinished(row.uuid):
+                continue
+            step = next_step(self._facts(row, days, now))
+            if step is Step.WAIT:
+                continue
+            try:
+                self._take(row, step)
+            except NotfallError as error:
+                self._not_before[row.uuid] = now + AGAIN_AFTER / 12
+                log.info("%s: no %s: %s", row.name, step, error)
+                continue
+            return
+
+    def _facts(self, row: Primary, days: int, now: datetime) -> Facts:
+        last = next(iter(self._means.catalogue.rehearsals.of(row.uuid, limit=1)), None)
+        store = self._means.pool.primary(row.uuid) if row.newest_version else None
+        best = store.best() if store else None
+        ready = store is not None and best is not None and store.prepared(best.stamp) is not None
+        return Facts(last, self._series(row), best.stamp if best and ready else "", days, now)
+
+    def _series(self, row: Primary) -> Series:
+        return Series(**row.notes.get(SERIES, {}))
+
+    def _take(self, row: Primary, step: Step) -> None:
+        if step is Step.REHEARSE:
+            self._rehearse(row.uuid)
+            return
+        (last,) = self._means.catalogue.rehearsals.of(row.uuid, limit=1)
+        if step is Step.ADAPT:
+            store = self._means.pool.primary(row.uuid)
+            store.health.change(store.need_best().stamp, lambda one: replace(one, renew=True))
+        else:
+            self._deepen(row.uuid)
+        failures = 1 if step is Step.ADAPT else 2
+        series = Series(last.id, failures, _now().isoformat())
+        self._means.catalogue.primaries.note(row.uuid, **{SERIES: series.to_json()})
+        self._means.catalogue.journal.write(row.uuid, f"proof-{step}", "server")
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)

@@ -1,0 +1,62 @@
+"""When a copy is rehearsed by itself, and what follows on a failure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from notfallserver.server.cycle.proofs import Facts, Series, Step, next_step
+from notfallserver.server.records.rehearsals import Outcome, Rehearsal
+
+NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+OLD, NEW = "20261126T080000.000Z", "20261126T110000.000Z"
+SILENT, PORTS = {"code": "rehearsal-silent"}, {"code": "rehearsal-ports-silent"}
+
+
+def rehearsal(
+    outcome: Outcome, hours: float = 1, error: dict[str, str] | None = None, name: str = "r"
+) -> Rehearsal:
+    began = NOW - timedelta(hours=hours)
+    return Rehearsal(name, "p", OLD, "schedule", began, outcome, error=error)
+
+
+def step(
+    last: Rehearsal | None, series: Series = Series(), prepared: str = OLD, days: int = 7
+) -> Step:
+    return next_step(Facts(last, series, prepared, days, NOW))
+
+
+def test_what_was_never_seen_to_start_is_rehearsed_when_it_can() -> None:
+    assert step(None) is Step.REHEARSE
+    assert step(None, prepared="") is step(None, days=0) is Step.WAIT
+
+
+@pytest.mark.parametrize("outcome", [Outcome.PASSED, Outcome.FAILED])
+def test_otherwise_every_few_days(outcome: Outcome) -> None:
+    """What lacks other machines only is no better for another adaptation."""
+    error = PORTS if outcome is Outcome.FAILED else None
+    assert step(rehearsal(outcome, 24 * 6.9, error)) is Step.WAIT
+    assert step(rehearsal(outcome, 24 * 7, error)) is Step.REHEARSE
+
+
+def test_one_that_was_broken_off_is_tried_again_later() -> None:
+    assert step(rehearsal(Outcome.BROKEN_OFF, 11)) is Step.WAIT
+    assert step(rehearsal(Outcome.BROKEN_OFF, 13)) is Step.REHEARSE
+
+
+def test_a_failure_leads_to_another_adaptation_then_to_a_deep_run_then_to_people() -> None:
+    failed = rehearsal(Outcome.FAILED, error=SILENT, name="one")
+    assert step(failed) is Step.ADAPT
+    acted = Series("one", 1, NOW.isoformat())
+    assert step(failed, acted, prepared="") is Step.WAIT  # it is being adapted
+    assert step(failed, acted) is Step.REHEARSE
+    again = rehearsal(Outcome.FAILED, error=SILENT, name="two")
+    assert step(again, acted) is Step.DEEP
+    acted = Series("two", 2, (NOW - timedelta(hours=2)).isoformat())
+    assert step(again, acted, prepared=OLD) is Step.WAIT  # made before the deep run
+    assert step(again, acted, prepared=NEW) is Step.REHEARSE
+    third = rehearsal(Outcome.FAILED, error=SILENT, name="three")
+    assert step(third, acted) is Step.WAIT
+    late = rehearsal(Outcome.FAILED, 24 * 8, SILENT, "three")
+    assert step(late, acted) is Step.REHEARSE
