@@ -159,6 +159,8 @@ def test_on_schedule_a_server_with_an_address_by_dhcp_gets_it_in_hiding_too(
         until(lambda: bool(scene.rehearsals()) and bool(scene.rehearsals()[0]["ended_at"]), BOOT_S)
         (row,) = scene.rehearsals()
         assert (row["outcome"], row["ports"], row["who"]) == ("passed", [PORT], "schedule")
+        assert scene.ask("/primaries/shop/versions")[0]["proof"] == "passed"
+        assert "passed" in scene.server.notfall("versions", "shop").stdout
         until(lambda: scene.state() == "normal")
         assert lan.of(scene.guest.mac) == 0
         scene.nothing_is_left()

@@ -62,7 +62,7 @@ def _soundness(damage: dict[str, Any]) -> str:
 
 _TITLES = (
     *("VERSION", "TAKEN", "AGE", "BY", "CONSISTENT", "DISKS", "SIZE", "USED", "PREPARED"),
-    *("CHECKED", "APPLICATIONS"),
+    *("PROOF", "CHECKED", "APPLICATIONS"),
 )
 
 
@@ -85,6 +85,7 @@ def versions(primary: PrimaryName) -> None:
                 size(row["size"]),
                 size(row["used"]),
                 "yes" if row["prepared"] else "",
+                row["proof"],
                 _soundness(row["damage"]),
                 ", ".join(_application(one) for one in row["applications"]),
             )

@@ -45,7 +45,10 @@ class Damage:
 
 @dataclass(frozen=True)
 class VersionInfo:
-    """One version for showing; sizes in bytes, ``source`` is agent or capture."""
+    """One version for showing; sizes in bytes, ``source`` is agent or capture.
+
+    ``proof``: what came of its last rehearsal, passed or failed; empty: it was never rehearsed.
+    """
 
     stamp: str
     taken_at: datetime
@@ -57,6 +60,7 @@ class VersionInfo:
     newest: bool
     prepared: bool
     damage: Damage = Damage()
+    proof: str = ""
     applications: tuple[Application, ...] = ()
 
 

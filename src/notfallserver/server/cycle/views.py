@@ -22,6 +22,7 @@ def versions_of(means: Means, row: Primary) -> Sequence[actions.VersionInfo]:
         return []  # the pool knows it from its first run on
     store = means.pool.primary(row.uuid)
     found, known = store.versions(), store.health.all()
+    proofs = means.catalogue.rehearsals.proofs(row.uuid)
     return [
         actions.VersionInfo(
             stamp=one.stamp,
@@ -34,6 +35,7 @@ def versions_of(means: Means, row: Primary) -> Sequence[actions.VersionInfo]:
             newest=one is found[0],
             prepared=store.prepared(one.stamp) is not None,
             damage=_damage(known.get(one.stamp, SOUND)),
+            proof=proofs.get(one.stamp, ""),
             applications=one.manifest.applications,
         )
         for one in found

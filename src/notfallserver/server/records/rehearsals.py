@@ -78,6 +78,17 @@ class Rehearsals:
         with self._database.reading() as connection:
             return [_read(row._mapping) for row in connection.execute(wanted)]
 
+    def proofs(self, primary: str) -> dict[str, Outcome]:
+        """By version: what its last rehearsal showed."""
+        wanted = (
+            select(rehearsals.c.version, rehearsals.c.outcome)
+            .where(rehearsals.c.primary == primary)
+            .where(rehearsals.c.outcome != Outcome.BROKEN_OFF)
+            .order_by(rehearsals.c.began_at)
+        )
+        with self._database.reading() as connection:
+            return {row.version: Outcome(row.outcome) for row in connection.execute(wanted)}
+
     def forget(self, primary: str) -> None:
         """With its primary."""
         with self._database.writing() as connection:

@@ -261,6 +261,7 @@ class VersionAnswer(BaseModel):
     disks: int
     newest: bool
     prepared: bool
+    proof: str
     damage: DamageAnswer
     applications: list[ApplicationAnswer]
 
