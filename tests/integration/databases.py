@@ -14,13 +14,15 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from agent_receiver import command, loop_device, mounted, partition
 from source_machine import GPT, MIB, NEW_EXT4
+
+from notfall_lab.patience import until
 
 NOBODY = pwd.getpwnam("nobody")
 READY_SECONDS = 60.0
@@ -343,10 +345,3 @@ def copied(image: Path, root: Path) -> Iterator[Path]:
     shutil.copy(image, copy)
     with loop_device(copy) as device, mounted(f"{device}p1", root / f"{copy.stem}-fs") as place:
         yield place
-
-
-def until(condition: Callable[[], object], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it took too long"
-        time.sleep(0.01)

@@ -8,8 +8,7 @@ import signal
 import socket
 import struct
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from own_lab import own_lab
 from server_process import ServerProcess
 
 from notfall_lab.hypervisor import Lab
+from notfall_lab.patience import until
 from notfall_lab.relay import relay
 from notfall_lab.small_guest import SmallGuest
 from notfallserver.server.host.mount import unmount_image
@@ -112,13 +112,6 @@ class Scene:
         self.server.process.send_signal(signal.SIGKILL)
         self.server.process.wait(10)
         self.server.process = None
-
-
-def until(true: Callable[[], bool], seconds: float = 60) -> None:
-    give_up = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < give_up
-        time.sleep(0.3)
 
 
 @contextmanager

@@ -6,8 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from agent_receiver import (
 )
 from source_machine import MIB, Machine, check_version
 
+from notfall_lab.patience import until
 from notfallserver.agent.changes.keeping import remove_traces
 from notfallserver.agent.place import Place
 
@@ -36,13 +35,6 @@ def start(program: Path, receiver: Receiver, command_name: str) -> subprocess.Po
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-
-
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it took too long"
-        time.sleep(0.005)
 
 
 def test_the_service_works_on_order_and_continues_what_was_killed(

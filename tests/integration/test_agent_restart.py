@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from source_machine import (
     copy_while_frozen,
 )
 
+from notfall_lab.patience import until
 from notfallserver.agent import install, place
 from notfallserver.agent.changes import assembler, bpf
 from notfallserver.agent.freeze.linux import thaw_leftovers
@@ -96,13 +96,6 @@ def replicate(receiver: Receiver, configuration: Path | None = None) -> Outcome:
 def pinned(directory: Path) -> set[str]:
     pins = Place(directory).pins
     return {one.name for one in pins.iterdir()} if pins.exists() else set()
-
-
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it took too long"
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])

@@ -27,10 +27,10 @@ from databases import (
     as_nobody,
     copied,
     own,
-    until,
 )
 from mongod_double import install
 
+from notfall_lab.patience import until
 from notfallserver.agent.applications.settings import ApplicationSettings, Own, read_settings
 from notfallserver.agent.commands import this_program
 from notfallserver.agent.freeze.linux import Freezer

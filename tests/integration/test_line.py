@@ -18,6 +18,7 @@ from agent_receiver import command, loop_device
 from relay import Relay
 from server_process import ServerProcess, running
 
+from notfall_lab.patience import until
 from notfallserver.agent import kernel
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -56,7 +57,7 @@ class Scene:
             assert answer.status_code == 202, answer.text
             job: str = answer.json()["id"]
         sent = self.sent()
-        self.until(lambda: self.sent() > sent + 3 * MIB or self.phase(job).startswith("paused"))
+        until(lambda: self.sent() > sent + 3 * MIB or self.phase(job).startswith("paused"))
         return job
 
     def sent(self) -> int:
@@ -78,13 +79,6 @@ class Scene:
         assert row["state"] == "done", (row, self.agent.log())
         newest = self.server.pool.primary(self.agent.uuid).need_newest()
         command("cmp", newest.raw(0), self.disk)
-
-    @staticmethod
-    def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-        end = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < end, "it took too long"
-            time.sleep(0.02)
 
 
 def rate_of(count: Callable[[], int], seconds: float) -> float:
@@ -173,8 +167,8 @@ def test_reading_is_limited_outside_of_the_frozen_moment(scene: Scene) -> None:
 def test_a_busy_primary_is_left_alone_until_somebody_says_otherwise(scene: Scene) -> None:
     scene.limit(pause_load="0.01")
     job = scene.order()
-    scene.until(lambda: scene.phase(job) == "paused: load")
-    scene.until(lambda: rate_of(scene.read, 0.5) == 0, 10)
+    until(lambda: scene.phase(job) == "paused: load")
+    until(lambda: rate_of(scene.read, 0.5) == 0, 10)
     assert rate_of(scene.read, 1.5) == 0
     assert scene.phase(job) == "paused: load"
     scene.finish(job)

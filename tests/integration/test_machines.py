@@ -18,6 +18,7 @@ import pytest
 from own_lab import own_lab
 
 from notfall_lab.hypervisor import Lab
+from notfall_lab.patience import until
 from notfallserver.server.host.clone import clone_file
 from notfallserver.server.host.mount import make_xfs, mount_image, unmount_image
 from notfallserver.server.vm import (
@@ -63,13 +64,6 @@ def count_on(path: Path) -> int:
 def count_in_memory(lab: Lab, name: str) -> int:
     out = lab.run_in(["virsh", "qemu-monitor-command", name, "--hmp", "xp /1xw 0x8000"]).stdout
     return int(out.split(":")[1], 16)
-
-
-def wait_for(happened: Callable[[], bool], seconds: float = 30) -> None:
-    until = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -120,14 +114,14 @@ def test_boots_and_writes_on_every_controller(
     hypervisor.start(spec.name)
     hypervisor.start(spec.name)
     try:
-        wait_for(lambda: count_on(disk) > 10)
+        until(lambda: count_on(disk) > 10)
         with standing_still(hypervisor, spec.name):
             assert hypervisor.state(spec.name) is MachineState.PAUSED
             on_disk, in_memory = count_on(disk), count_in_memory(lab, spec.name)
             time.sleep(0.2)
             assert count_on(disk) == on_disk
             assert in_memory - 1 <= on_disk <= in_memory
-        wait_for(lambda: count_on(disk) > on_disk)
+        until(lambda: count_on(disk) > on_disk)
         assert (pool / f"{controller}.log").read_bytes() == b"N"
         uuid = lab.run_in(["virsh", "qemu-monitor-command", spec.name, "--hmp", "info uuid"])
         assert "9a3c1b1e-0000-4000-8000-000000000001" in uuid.stdout
@@ -146,7 +140,7 @@ def test_capture_of_a_writing_machine_is_one_point_in_time(
     disk = counting_disk(pool / "captured.raw")
     hypervisor.run_transient(machine("captured", VmDisk(disk, boot=1)))
     try:
-        wait_for(lambda: count_on(disk) > 100)
+        until(lambda: count_on(disk) > 100)
         for number in range(5):
             began = time.monotonic()
             hypervisor.pause("captured")
@@ -154,14 +148,14 @@ def test_capture_of_a_writing_machine_is_one_point_in_time(
             in_memory = count_in_memory(lab, "captured")
             hypervisor.resume("captured")
             assert time.monotonic() - began < 1
-            wait_for(lambda seen=in_memory: count_on(disk) > seen + 10)  # type: ignore[misc]
+            until(lambda seen=in_memory: count_on(disk) > seen + 10)  # type: ignore[misc]
             assert in_memory - 1 <= count_on(pool / f"capture{number}.raw") <= in_memory
         with pytest.raises(ZeroDivisionError), standing_still(hypervisor, "captured"):
             raise ZeroDivisionError
         assert hypervisor.state("captured") is MachineState.RUNNING
         before = count_on(disk)
         hypervisor.reset("captured")
-        wait_for(lambda: 0 < count_on(disk) < before)
+        until(lambda: 0 < count_on(disk) < before)
     finally:
         hypervisor.kill("captured")
     assert hypervisor.wait_off("captured", 5)
@@ -191,7 +185,7 @@ def test_uefi_with_a_4k_nvme_disk(hypervisor: LibvirtHypervisor, pool: Path) -> 
     hypervisor.define(spec)
     try:
         hypervisor.start("uefi")
-        wait_for(lambda: b"UEFI-HAS-BOOTED" in (pool / "uefi.log").read_bytes(), 120)
+        until(lambda: b"UEFI-HAS-BOOTED" in (pool / "uefi.log").read_bytes(), 120)
         assert (pool / "uefi-nvram.fd").exists()
     finally:
         hypervisor.undefine("uefi")
@@ -207,14 +201,14 @@ def test_after_a_power_cut_of_the_host_machines_are_off_and_known_as_fallen(
     began = time.monotonic()
     hypervisor.start("fallen")
     assert time.monotonic() - began < 3  # the emulator shares two cores with other tests
-    wait_for(lambda: count_on(disk) > 0)
+    until(lambda: count_on(disk) > 0)
     assert not hypervisor.fell_over("fallen")
     lab.power_cycle()
     assert hypervisor.state("fallen") is MachineState.OFF
     assert hypervisor.fell_over("fallen")
     counting_disk(disk)
     hypervisor.start("fallen")
-    wait_for(lambda: count_on(disk) > 0)
+    until(lambda: count_on(disk) > 0)
     hypervisor.undefine("fallen")
 
 
@@ -279,7 +273,7 @@ def test_channels_and_read_only_disks(hypervisor: LibvirtHypervisor, pool: Path)
     )
     hypervisor.run_transient(spec)
     try:
-        wait_for(lambda: b"N" in (pool / "appliance.log").read_bytes())
+        until(lambda: b"N" in (pool / "appliance.log").read_bytes())
         assert (pool / "answer").is_file() and (pool / "serve.sock").is_socket()
         time.sleep(0.3)
         assert count_on(disk) == 0
@@ -290,7 +284,7 @@ def test_channels_and_read_only_disks(hypervisor: LibvirtHypervisor, pool: Path)
 def test_a_command_of_the_lab_can_be_killed(lab: Lab, tmp_path: Path) -> None:
     up = tmp_path / "up"
     with lab.popen_in(["sh", "-c", f"ip address show lan0 > {up}; exec sleep 600"]) as process:
-        wait_for(lambda: up.exists() and lab.network.address(1) in up.read_text())
+        until(lambda: up.exists() and lab.network.address(1) in up.read_text())
         lab.signal_in(process, signal.SIGKILL)
         assert process.wait(timeout=10) in (-signal.SIGKILL, 128 + signal.SIGKILL)
 
@@ -319,7 +313,7 @@ with Lab("orphan", Path({str(tmp_path / "lab")!r}), net=202) as lab:
         assert owner.stdout.readline() == b"up\n"
         assert processes_with(str(disk))
         owner.kill()
-    wait_for(lambda: not processes_with(str(tmp_path / "lab")) and not processes_with(str(disk)))
+    until(lambda: not processes_with(str(tmp_path / "lab")) and not processes_with(str(disk)))
     with Lab("orphan", tmp_path / "lab", net=202) as lab:
         assert "orphan" not in lab.run_in(["virsh", "list", "--all"]).stdout
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from websockets.sync.client import connect as open_socket
 from websockets.typing import Origin, Subprotocol
 
 from notfall_lab.browser import Seen, browser
+from notfall_lab.patience import until
 from notfallserver.server.records.people import Role
 from notfallserver.server.records.tables import people
 from notfallserver.server.vm import MachineState
@@ -94,13 +95,6 @@ class Place:
             self.server.url.replace("https", "wss") + path, **given
         )
         return line
-
-
-def until(happened: Callable[[], bool], seconds: float = 30) -> None:
-    give_up = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < give_up, "it did not happen in time"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from receiving import PASSWORD, USER, hook, mailbox
 from server_process import ServerProcess, free_port, running
 
 from notfall_lab.browser import browser
+from notfall_lab.patience import until
 from notfallserver.server.records.people import Role
 from notfallserver.server.web import language
 
@@ -35,13 +36,6 @@ TOKEN = "zeichen-des-zugangs"
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with every_place(tmp_path_factory.mktemp("scene")) as made:
         yield made
-
-
-def until(true: Callable[[], bool], seconds: float = 40) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.2)
 
 
 def mail_to(port: int, **others: Any) -> dict[str, Any]:

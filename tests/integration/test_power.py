@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from own_lab import own_lab
 from server_process import ServerProcess, running
 from typing_guest import DISK, TypingGuest
 
+from notfall_lab.patience import until
 from notfallserver.server.vm import MachineState
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -60,13 +61,6 @@ class Scene:
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with ExitStack() as stack:
         yield Scene(stack, tmp_path_factory.mktemp("power"))
-
-
-def until(happened: Callable[[], bool], seconds: float = 30) -> None:
-    give_up = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < give_up, "it did not happen in time"
-        time.sleep(0.1)
 
 
 def test_what_was_shut_down_stays_off_and_what_fell_over_comes_back(scene: Scene) -> None:

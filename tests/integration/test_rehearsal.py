@@ -9,8 +9,9 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from rehearsal_scene import BOOT_S, PORT, Alive, Eavesdropper, Scene, rehearsable, until
+from rehearsal_scene import BOOT_S, PORT, Alive, Eavesdropper, Scene, rehearsable
 
+from notfall_lab.patience import until
 from notfallserver.server.vm import MachineState
 from notfallserver.server.vm.hypervisor import LIVE
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from source_machine import (
 )
 from two_servers import WAITING, Door, Hanging, Two, another_receiver
 
+from notfall_lab.patience import until
 from notfallserver import VERSION
 from notfallserver.agent import line, meeting, sight
 from notfallserver.agent.applications.settings import ApplicationSettings, Own
@@ -42,13 +43,6 @@ from notfallserver.wire.blocks import Run
 from notfallserver.wire.errors import NotfallError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "it took too long"
-        time.sleep(0.01)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import pytest
 
+from notfall_lab.patience import until
 from notfallserver.server.cycle.browse import shelf as shelves
 from notfallserver.server.cycle.browse.shelf import MOST_OPEN, Phase, Shelf
 from notfallserver.server.cycle.browse.tree import Wanted
@@ -120,13 +121,6 @@ def shelf(means: Any, appliances: Appliances) -> Iterator[Shelf]:
     made.close_all()
     assert means.pool.clones == set()
     until(lambda: all(one.poll() is not None for one in appliances.running))
-
-
-def until(reached: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def opened(shelf: Shelf, stamp: str = "1", who: str = "anna") -> None:

@@ -1,0 +1,16 @@
+"""Waiting for what happens elsewhere, as long as that may reasonably take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+LOOK_S = 0.02
+
+
+def until(happened: Callable[[], object], seconds: float = 60, look: float = LOOK_S) -> None:
+    """Return when it has happened; looks every ``look`` seconds, gives up after ``seconds``."""
+    give_up = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < give_up, f"it did not happen within {seconds:.0f} s"
+        time.sleep(look)
