@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-LOOK_S = 0.02
+LOOK_S = 0.1
 
 
 def until(happened: Callable[[], object], seconds: float = 60, look: float = LOOK_S) -> None:
@@ -14,3 +14,8 @@ def until(happened: Callable[[], object], seconds: float = 60, look: float = LOO
     while not happened():
         assert time.monotonic() < give_up, f"it did not happen within {seconds:.0f} s"
         time.sleep(look)
+
+
+def until_soon(happened: Callable[[], object], seconds: float = 60) -> None:
+    """The same where the very moment matters, and looking costs nothing."""
+    until(happened, seconds, 0.005)

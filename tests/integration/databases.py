@@ -22,7 +22,7 @@ from typing import IO
 from agent_receiver import command, loop_device, mounted, partition
 from source_machine import GPT, MIB, NEW_EXT4
 
-from notfall_lab.patience import until
+from notfall_lab.patience import until_soon
 
 NOBODY = pwd.getpwnam("nobody")
 READY_SECONDS = 60.0
@@ -303,7 +303,7 @@ class Writer:
 
     def goes_on(self, count: int) -> None:
         """Within seconds more is acknowledged than this."""
-        until(lambda: len(self.acknowledged) > count + 10, 5)
+        until_soon(lambda: len(self.acknowledged) > count + 10, 5)
 
     def __enter__(self) -> Writer:
         self._thread.start()

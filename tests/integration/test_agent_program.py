@@ -16,7 +16,7 @@ from agent_receiver import (
 )
 from source_machine import MIB, Machine, check_version
 
-from notfall_lab.patience import until
+from notfall_lab.patience import until_soon
 from notfallserver.agent.changes.keeping import remove_traces
 from notfallserver.agent.place import Place
 
@@ -42,9 +42,9 @@ def test_the_service_works_on_order_and_continues_what_was_killed(
 ) -> None:
     service = start(program, receiver, "run")
     try:
-        until(lambda: "poll" in receiver.log)
+        until_soon(lambda: "poll" in receiver.log)
         receiver.orders.append("replicate")
-        until(lambda: receiver.blocks_bytes > 20 * MIB)
+        until_soon(lambda: receiver.blocks_bytes > 20 * MIB)
     finally:
         service.kill()
         service.wait()
@@ -52,9 +52,9 @@ def test_the_service_works_on_order_and_continues_what_was_killed(
     service = start(program, receiver, "run")
     try:
         receiver.orders.append("replicate")
-        until(lambda: len(receiver.seals) == 1)
+        until_soon(lambda: len(receiver.seals) == 1)
         receiver.orders.append("replicate")
-        until(lambda: len(receiver.seals) == 2)
+        until_soon(lambda: len(receiver.seals) == 2)
     finally:
         service.terminate()
         assert service.wait(20) == 0
@@ -68,7 +68,7 @@ def test_a_stand_in_never_replicates(machine: Machine, receiver: Receiver, progr
     receiver.orders.append("replicate")
     service = start(program, receiver, "run")
     try:
-        until(lambda: receiver.log.count("poll") > 3)
+        until_soon(lambda: receiver.log.count("poll") > 3)
     finally:
         service.terminate()
         assert service.wait(20) == 0

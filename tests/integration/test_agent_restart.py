@@ -24,7 +24,7 @@ from source_machine import (
     copy_while_frozen,
 )
 
-from notfall_lab.patience import until
+from notfall_lab.patience import until_soon
 from notfallserver.agent import install, place
 from notfallserver.agent.changes import assembler, bpf
 from notfallserver.agent.freeze.linux import thaw_leftovers
@@ -110,8 +110,8 @@ def test_what_is_written_while_no_agent_runs_is_known_to_the_next(
         service = subprocess.Popen(line, stderr=subprocess.DEVNULL)
         try:
             receiver.orders.append("replicate")
-            until(lambda: len(receiver.seals) > number)  # noqa: B023
-            until(lambda: receiver.log[-1] == "poll")
+            until_soon(lambda: len(receiver.seals) > number)  # noqa: B023
+            until_soon(lambda: receiver.log[-1] == "poll")
         finally:
             service.send_signal(how)
             service.wait(20)

@@ -30,7 +30,7 @@ from databases import (
 )
 from mongod_double import install
 
-from notfall_lab.patience import until
+from notfall_lab.patience import until_soon
 from notfallserver.agent.applications.settings import ApplicationSettings, Own, read_settings
 from notfallserver.agent.commands import this_program
 from notfallserver.agent.freeze.linux import Freezer
@@ -163,7 +163,7 @@ def test_applications_work_on_when_the_agent_is_killed(
         thaw = [sys.executable, program, "thaw", "--config", receiver.config]
         agent = subprocess.Popen([str(one) for one in line], stderr=subprocess.DEVNULL)
         cleanup.callback(agent.kill)
-        until(log.read_text, 60)
+        until_soon(log.read_text, 60)
         before = len(writer.acknowledged)
         time.sleep(0.5)
         assert len(writer.acknowledged) <= before + 1  # it stands still
@@ -177,7 +177,7 @@ def test_applications_work_on_when_the_agent_is_killed(
         if keeper_too:
             assert log.read_text() == "freeze\n"
             assert "slow was still held and is thawed" in command(*thaw)
-        until(lambda: log.read_text() == "freeze\nthaw\n", 5)
+        until_soon(lambda: log.read_text() == "freeze\nthaw\n", 5)
         assert command(*thaw) == ""
 
 
@@ -215,7 +215,7 @@ def test_databases_work_on_when_the_agent_is_killed_in_the_frozen_moment(
         line = [sys.executable, "-c", IN_THE_FROZEN_MOMENT, receiver.config, told]
         agent = subprocess.Popen([str(one) for one in line])
         cleanup.callback(agent.kill)
-        until(told.exists, 60)
+        until_soon(told.exists, 60)
         time.sleep(0.5)
         before = [len(one.acknowledged) for one in writers]
         time.sleep(0.5)
@@ -299,10 +299,10 @@ def test_mongodb_is_locked_for_the_freeze(host: Host, receiver: Receiver) -> Non
     double = as_nobody(server, data, log, out=subprocess.DEVNULL)
     service = Service(receiver.config, Stop())
     try:
-        until(lambda: log.exists() and log.read_text() and (data / "collection.wt").exists())
+        until_soon(lambda: log.exists() and log.read_text() and (data / "collection.wt").exists())
         outcome = service.replicate()
         size = (data / "collection.wt").stat().st_size
-        until(lambda: (data / "collection.wt").stat().st_size > size)
+        until_soon(lambda: (data / "collection.wt").stat().st_size > size)
     finally:
         service.close()
         double.kill()

@@ -18,7 +18,7 @@ from agent_receiver import command, loop_device
 from relay import Relay
 from server_process import ServerProcess, running
 
-from notfall_lab.patience import until
+from notfall_lab.patience import until_soon
 from notfallserver.agent import kernel
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -57,7 +57,7 @@ class Scene:
             assert answer.status_code == 202, answer.text
             job: str = answer.json()["id"]
         sent = self.sent()
-        until(lambda: self.sent() > sent + 3 * MIB or self.phase(job).startswith("paused"))
+        until_soon(lambda: self.sent() > sent + 3 * MIB or self.phase(job).startswith("paused"))
         return job
 
     def sent(self) -> int:
@@ -167,8 +167,8 @@ def test_reading_is_limited_outside_of_the_frozen_moment(scene: Scene) -> None:
 def test_a_busy_primary_is_left_alone_until_somebody_says_otherwise(scene: Scene) -> None:
     scene.limit(pause_load="0.01")
     job = scene.order()
-    until(lambda: scene.phase(job) == "paused: load")
-    until(lambda: rate_of(scene.read, 0.5) == 0, 10)
+    until_soon(lambda: scene.phase(job) == "paused: load")
+    until_soon(lambda: rate_of(scene.read, 0.5) == 0, 10)
     assert rate_of(scene.read, 1.5) == 0
     assert scene.phase(job) == "paused: load"
     scene.finish(job)

@@ -29,7 +29,7 @@ from source_machine import (
 )
 from two_servers import WAITING, Door, Hanging, Two, another_receiver
 
-from notfall_lab.patience import until
+from notfall_lab.patience import until_soon
 from notfallserver import VERSION
 from notfallserver.agent import line, meeting, sight
 from notfallserver.agent.applications.settings import ApplicationSettings, Own
@@ -293,11 +293,11 @@ def test_the_service_serves_both_and_one_that_hangs_keeps_nobody_waiting(
         assert hanging.hangs.wait(60)
         for count in (1, 2):
             first.orders.append("replicate")
-            until(lambda count=count: len(first.seals) == count)  # type: ignore[misc]
+            until_soon(lambda count=count: len(first.seals) == count)  # type: ignore[misc]
         hanging.end()
         two.doors[1].open()
         second.orders.append("replicate")
-        until(lambda: len(second.seals) == 1)
+        until_soon(lambda: len(second.seals) == 1)
         assert first.seals[-1]["frozen_at"] < second.seals[-1]["frozen_at"]
         again = Hanging(two.doors[1], "poll")
         assert again.hangs.wait(60)
@@ -339,7 +339,7 @@ def test_asked_to_leave_while_frozen_for_the_second_it_thaws_first(
     line = [sys.executable, "-c", FROZEN_FOR_LONG, two.config, told, go_on]
     service = subprocess.Popen([str(one) for one in line], stderr=subprocess.DEVNULL)
     try:
-        until(told.exists)
+        until_soon(told.exists)
         service.terminate()
         blocked = subprocess.Popen(["touch", machine.main / "probe"])
         time.sleep(0.5)
