@@ -32,7 +32,7 @@ from notfallserver.wire.client import tls_context
 MACHINE = {
     "hostname": "web.example",
     "system": "Debian GNU/Linux 12",
-    "nics": [{"name": "eth0", "mac": "52:54:00:00:00:01", "addresses": ["192.0.2.1/24"]}],
+    "nics": [{"name": "eth0", "mac": "52:54:00:00:00:01", "addresses": ["198.51.100.1/24"]}],
     "disks": [{"name": "vda", "size": 1 << 30}],
 }
 SETTINGS = {

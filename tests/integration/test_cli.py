@@ -26,7 +26,7 @@ def test_the_lists_are_for_people_and_for_programs(server: ServerProcess) -> Non
     assert table.returncode == 0 and "web" in table.stdout and "STATE" in table.stdout
     rows = json.loads(server.notfall("primary", "list", "--json").stdout)
     assert "web" in [row["name"] for row in rows]
-    assert "192.0.2.1" in server.notfall("primary", "show", "WEB").stdout
+    assert "198.51.100.1" in server.notfall("primary", "show", "WEB").stdout
     assert "no target" in server.notfall("targets").stdout.lower()
     assert json.loads(server.notfall("--json", "server", "status").stdout)["pool"]["reflink"]
     assert " new" in server.notfall("server", "status").stdout

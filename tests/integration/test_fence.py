@@ -68,9 +68,9 @@ def test_agents_are_listed_and_what_names_programs_is_refused(tmp_path: Path) ->
             ("ipmilan", "ipmitool_path=/tmp/x"),
             ("ipmilan", "password_script=/tmp/x"),
             ("ipmilan", "action=on"),
-            ("ipmilan", "ip=192.0.2.1\naction=on"),
-            ("script/../x", "ip=192.0.2.1"),
-            ("/bin/sh", "ip=192.0.2.1"),
+            ("ipmilan", "ip=198.51.100.1\naction=on"),
+            ("script/../x", "ip=198.51.100.1"),
+            ("/bin/sh", "ip=198.51.100.1"),
         ):
             refused = told(server, "fence", "set", "shop", agent, option, "--no-password")
             assert refused["code"] == "bad-fence-device", (agent, option)
@@ -169,7 +169,7 @@ def test_the_page_keeps_a_device_and_asks_it(tmp_path: Path) -> None:
         page = seen.page
         page.goto(seen.url + "/p/shop/settings")
         page.select_option("select[name=agent]", "ipmilan")
-        page.fill("input[name=ip]", "192.0.2.9")
+        page.fill("input[name=ip]", "198.51.100.9")
         page.fill("input[name=password]", "top secret")
         page.fill("textarea[name=more]", "cipher 3")
         page.click("#save-fence")
@@ -180,11 +180,15 @@ def test_the_page_keeps_a_device_and_asks_it(tmp_path: Path) -> None:
         expect(page.locator("[role=status]")).to_contain_text("Saved")
         expect(page.locator("textarea[name=more]")).to_have_value("cipher=3")
         assert "top secret" not in page.content()
-        page.fill("input[name=ip]", "192.0.2.10")
+        page.fill("input[name=ip]", "198.51.100.10")
         page.click("#save-fence")  # the password stays
         with server.catalogue() as catalogue:
             kept = catalogue.primaries.find("shop").notes["fence"]["options"]
-        assert (kept["ip"], kept["password"], kept["lanplus"]) == ("192.0.2.10", "top secret", "1")
+        assert (kept["ip"], kept["password"], kept["lanplus"]) == (
+            "198.51.100.10",
+            "top secret",
+            "1",
+        )
         told(server, "fence", "set", "shop", "script/pull", text=f"{PASSWORD}\n")
         page.goto(seen.url + "/p/shop/settings")
         page.click("#test-fence")

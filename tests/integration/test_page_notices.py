@@ -285,7 +285,7 @@ def test_settings_are_changed_meanwhile_and_the_file_decides_again(tmp_path: Pat
         page.click("main button")
         expect(page.locator("main .problem")).to_contain_text("Addresses are numbers")
         expect(page.locator("input[name=witnesses]")).to_have_value("router")
-        page.fill("input[name=witnesses]", "192.0.2.7, 192.0.2.8")
+        page.fill("input[name=witnesses]", "198.51.100.7, 198.51.100.8")
         page.fill("input[name=schedule_minutes]", "30")
         page.click("main button")
         expect(page.locator("[role=status]")).to_contain_text("Saved")
@@ -295,11 +295,11 @@ def test_settings_are_changed_meanwhile_and_the_file_decides_again(tmp_path: Pat
             assert root.get("/api/v1/primaries/shop").json()["schedule_minutes"] == 30
             told = root.get("/api/v1/settings").json()
             assert told["changed"] == ["schedule_minutes", "witnesses"]
-            assert told["values"]["guard"]["witnesses"] == ["192.0.2.7", "192.0.2.8"]
+            assert told["values"]["guard"]["witnesses"] == ["198.51.100.7", "198.51.100.8"]
         server.stop()
         server.start()
         shown = server.notfall("server", "settings")
-        assert "192.0.2.7, 192.0.2.8 (changed)" in shown.stdout
+        assert "198.51.100.7, 198.51.100.8 (changed)" in shown.stdout
         back = server.notfall("server", "settings", "--reset", "witnesses", "--set", "scrub_days=3")
         assert back.returncode == 0, back.stderr
         assert "192.0.2" not in back.stdout
