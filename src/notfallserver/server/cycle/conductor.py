@@ -67,8 +67,8 @@ from notfallserver.wire.facts import Partition
 
 log = logging.getLogger(__name__)
 
-SCRUB_ENDS_S = 10.0
-"""A check that is cancelled is over after so many seconds."""
+JOB_ENDS_S = 10.0
+"""A check or a capture that is cancelled is over after so many seconds."""
 
 
 class Conductor:
@@ -342,6 +342,7 @@ class Conductor:
         self._require(row, Event.RECOVER)
         plan, shown = self._plan(primary, target_code, disk_map)
         shown.confirm(confirmed)
+        self._end_captures(row.uuid)
         # Unlike any before: a late report of an earlier recovery must not count for this one.
         recovery = f"{shown.digest}-{secrets.token_hex(4)}"
         self._means.catalogue.targets.pair(shown.target, recovery)
@@ -356,6 +357,12 @@ class Conductor:
             self._means.catalogue.targets.release(shown.target)
             self._move(row.uuid, Event.RECOVERY_FAILED, "server", *because(error))
             raise
+
+    def _end_captures(self, primary: str) -> None:
+        """One on schedule must not hold up a recovery, which makes captures of its own."""
+        for job in self._means.catalogue.jobs.unfinished(primary, "capture"):
+            self._runner.cancel(job.id, "server")
+            self._runner.wait(job.id, JOB_ENDS_S)
 
     def switch_back(self, primary: str, who: str, at: datetime | None = None) -> Job:
         row = self._row(primary)
@@ -398,7 +405,7 @@ class Conductor:
         row = self._row(primary)
         for job in self._means.catalogue.jobs.unfinished(row.uuid, "scrub"):
             self._runner.cancel(job.id, who)
-            self._runner.wait(job.id, SCRUB_ENDS_S)
+            self._runner.wait(job.id, JOB_ENDS_S)
         if State(row.state) in WITH_STANDIN or self._means.catalogue.jobs.unfinished(row.uuid):
             raise NotfallError(
                 "primary-busy",

@@ -231,10 +231,12 @@ class Work:
 
     def capture(self, ctx: JobContext) -> dict[str, Any]:
         primary = ctx.primary
-        taken = self.captures.take(
-            self.means.pool.primary(primary),
-            lambda done, total: ctx.progress("reading what changed", done, total),
-        )
+
+        def tell(done: int, total: int) -> None:
+            ctx.check()
+            ctx.progress("reading what changed", done, total)
+
+        taken = self.captures.take(self.means.pool.primary(primary), tell)
         self._took_version(primary, taken.version.stamp)
         return {
             "version": taken.version.stamp,
