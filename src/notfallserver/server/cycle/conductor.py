@@ -26,6 +26,7 @@ from notfallserver.server.cycle.files import FileAccess
 from notfallserver.server.cycle.hands import Hands
 from notfallserver.server.cycle.inspection import look_around, readiness_of
 from notfallserver.server.cycle.means import Means
+from notfallserver.server.cycle.mending import mend, wake_standins
 from notfallserver.server.cycle.moves import because
 from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.cycle.normal.limits import LIMITS, Limits, Wish, changed, read_limits
@@ -450,34 +451,16 @@ class Conductor:
         return self._runner.submit("rescue_build", None, {}, who, join=True)
 
     def wake_standins(self) -> None:
-        """After a start, before any job: a server killed in a capture left its stand-in paused."""
-        for row in self._means.catalogue.primaries.all():
-            name = machine_name(row.uuid)
-            try:
-                if (
-                    State(row.state) in WITH_STANDIN
-                    and self._means.hypervisor.state(name) is MachineState.PAUSED
-                ):
-                    self._means.hypervisor.resume(name)
-            except NotfallError as error:
-                log.warning("%s: %s", row.name, error)
+        """After a start, before any job."""
+        wake_standins(self._means)
 
     def clear_rehearsals(self) -> None:
         """After a start, before any job: nothing of a rehearsal goes on."""
         clear_rehearsals(self._means)
 
     def mend(self) -> None:
-        """After a start: a state that was entered, but whose job was not yet written down."""
-        for row in self._means.catalogue.primaries.all():
-            unfinished = {job.kind for job in self._means.catalogue.jobs.unfinished(row.uuid)}
-            asked = datetime.now(timezone.utc).isoformat()
-            if row.state == State.ACTIVATING and "activate" not in unfinished:
-                parameters = {"asked_at": asked, "again": True}
-                self._runner.submit("activate", row.uuid, parameters, "server")
-            elif row.state == State.RECOVERING and not unfinished & {"recover", "switch_back"}:
-                self._runner.submit("recover", row.uuid, {}, "server")
-            elif row.state == State.REHEARSING and "rehearse" not in unfinished:
-                leave_rehearsal(self._means, self._move, row.uuid, "the server was restarted")
+        """After a start."""
+        mend(self._means, self._runner, self._move)
 
     # -- the agents' door ------------------------------------------------------------------------
 
