@@ -6,7 +6,6 @@ targets through the doors at the end. What takes long becomes a job (``work.py``
 
 from __future__ import annotations
 
-import logging
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
@@ -65,8 +64,6 @@ from notfallserver.server.records.primaries import Primary
 from notfallserver.server.vm.hypervisor import LIVE, MachineState
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Partition
-
-log = logging.getLogger(__name__)
 
 JOB_ENDS_S = 10.0
 """A check or a capture that is cancelled is over after so many seconds."""
