@@ -51,7 +51,7 @@ class Place:
         with self.server.catalogue() as catalogue:
             for role in (Role.VIEWER, Role.OPERATOR):
                 catalogue.people.add(role, PASSWORD, role, "root")
-        agent = HandAgent(self.server, "shop", DISK)
+        self.agent = agent = HandAgent(self.server, "shop", DISK)
         stack.callback(agent.close)
         agent.protect()
         other = HandAgent(self.server, "calm")
@@ -215,7 +215,7 @@ def test_it_is_shut_down_and_stays_off_until_somebody_switches_it_on(place: Plac
         seen.check()
         time.sleep(5)
         assert machine(place.guest.name) is MachineState.OFF
-        # The guard can't tell here whether the original lives; a person overrules it.
+        place.agent.poll()  # the original is heard: the guard refuses, and a person overrules it
         seen.page.click("#start")
         expect(seen.page.locator("#told .problem")).to_contain_text("not started", timeout=20000)
         seen.page.click("#told summary >> nth=-1")
