@@ -122,6 +122,8 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 def test_what_lives_is_switched_off_by_wish_only_and_then_replaced(scene: Scene) -> None:
     server = scene.server
     assert told(server, "activate", "shop", "--switch-off")["code"] == "no-fence-device"
+    both = told(server, "activate", "shop", "--switch-off", "--overrule", "I pulled its plug")
+    assert both["code"] == "bad-request"
     scene.use("wrong")
     assert told(server, "activate", "shop")["code"] == "guard-alive"  # a device alone does nothing
     assert "fenced" not in scene.events()

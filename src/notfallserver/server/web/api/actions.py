@@ -116,6 +116,12 @@ def activate(request: Request, name: Name, body: ActivateRequest, who: Operator)
     reason = body.overrule_reason.strip()
     if reason:
         require_role(request, Role.ADMINISTRATOR)
+    if reason and body.switch_off:
+        raise NotfallError(
+            "bad-request",
+            "Either the original is switched off, and the guard decides then, or it is overruled.",
+            "Leave one of them out.",
+        )
     job = house_of(request).conductor.activate(primary.uuid, who, reason, body.switch_off)
     return JobAnswer.of(job, primary.name)
 
