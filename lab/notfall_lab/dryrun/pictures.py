@@ -52,8 +52,8 @@ class Album:
     def keep(self, name: str, to: str = "main") -> None:
         """Keep the page from its top to the end of ``to``, a selector."""
         self.page.evaluate("document.activeElement?.blur(); scrollTo(0, 0)")
-        last = self.page.locator(to).bounding_box()
-        assert last is not None
+        while (last := self.page.locator(to).bounding_box()) is None:
+            pass  # it was made anew just now; where it is not there at all, this raises
         height = min(TALLEST, int(last["y"] + last["height"]) + MARGIN)
         file = self.place / f"{name}.png"
         clip: FloatRect = {"x": 0, "y": 0, "width": WIDTH, "height": height}
