@@ -28,7 +28,9 @@ log = logging.getLogger(__name__)
 LOOK = timedelta(seconds=10)
 """So often it is looked whether a rehearsal is due."""
 AGAIN_AFTER = timedelta(hours=12)
-"""One that was broken off, or could not begin for want of memory, is not tried at once."""
+"""One that was broken off is tried again then."""
+REFUSED_FOR = timedelta(hours=1)
+"""What could not begin, for want of memory perhaps, is left alone for so long."""
 MENDABLE = frozenset({"rehearsal-silent", "rehearsal-no-address", "stand-in-off"})
 """Failures that another adaptation, or a better copy, may mend."""
 SERIES = "proof_series"
@@ -130,7 +132,7 @@ class Proofs:
             try:
                 self._take(row, step)
             except NotfallError as error:
-                self._not_before[row.uuid] = now + AGAIN_AFTER / 12
+                self._not_before[row.uuid] = now + REFUSED_FOR
                 log.info("%s: no %s: %s", row.name, step, error)
                 continue
             return
