@@ -1,11 +1,12 @@
 """The order of all tests: `make test` runs them on two processors, and the longest begin first.
 
 And for those that keep passwords themselves: quick hashes. For those that name addresses of nobody:
-no way leads there.
+no way leads there. For those that mount: what others have mounted is not theirs.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 
@@ -18,6 +19,9 @@ USUAL_S = 600.0
 NOBODY = "198.51.100.0/24"
 """For documentation (RFC 5737). Tests give such addresses to machines that are not there; whatever
 network this machine is in, nothing may leave it for them."""
+
+MOUNTS = 0x00020000
+"""CLONE_NEWNS of <sched.h>."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,7 +43,18 @@ def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Once for all workers. It stays: another run may need it, and nobody has such addresses."""
-    if os.geteuid() == 0 and not hasattr(session.config, "workerinput"):
+    if os.geteuid() != 0:
+        return
+    if not hasattr(session.config, "workerinput"):  # once for all workers
+        # It stays: another run may need it, and nobody has such addresses.
         route = ["ip", "route", "replace", "unreachable", NOBODY]
         subprocess.run(route, check=True, timeout=10)
+    _mount_for_oneself()
+
+
+def _mount_for_oneself() -> None:
+    """Else a lab that another worker begins keeps what is mounted here in use until its end."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(MOUNTS) != 0:
+        raise OSError(ctypes.get_errno(), "no mounts of one's own")
+    subprocess.run(["mount", "--make-rslave", "/"], check=True, timeout=10)

@@ -16,6 +16,7 @@ from notfall_lab.image import make_image
 from notfall_lab.machine import HardDisk, Hardware, Machine
 from notfall_lab.namespace import Network
 from notfall_lab.orders import OrderClient, read_file
+from notfall_lab.own_lab import own_name
 from notfall_lab.recipe_guest import BIOS, UEFI, Recipe
 from notfall_lab.timeline import Timeline
 
@@ -26,7 +27,7 @@ BOOT_S = 240.0
 
 @pytest.fixture
 def network() -> Iterator[Network]:
-    with Network("labtest") as made:
+    with Network(own_name("labtest")) as made:
         made.add_host("customer", 100)
         yield made
 

@@ -59,6 +59,8 @@ class Receiver:
         self.orders: list[str] = []
         self.fail_next = 0  # how many requests are cut without an answer
         self.blocks_bytes = 0
+        self.connections = 0  # that are open: also of an agent that was killed just now
+        self._counting = threading.Lock()
         authority = create_authority(root / "ca")
         authority.ensure_server_certificate(["127.0.0.1"])
         client = authority.issue_client(self.uuid)
@@ -92,6 +94,18 @@ class Receiver:
 
             def log_message(self, *_: object) -> None:
                 """Quiet."""
+
+            def setup(self) -> None:
+                with receiver._counting:
+                    receiver.connections += 1
+                super().setup()
+
+            def finish(self) -> None:
+                try:
+                    super().finish()
+                finally:
+                    with receiver._counting:
+                        receiver.connections -= 1
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True

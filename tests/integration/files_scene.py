@@ -15,10 +15,10 @@ from typing import Any
 
 import libvirt
 from hand_agent import HandAgent
-from own_lab import own_lab
 from server_process import ServerProcess
 
 from notfall_lab.cache import base_directory
+from notfall_lab.own_lab import own_lab
 from notfallserver.server.rescue_medium import build_medium
 from notfallserver.server.vm.appliance import appliance_name
 

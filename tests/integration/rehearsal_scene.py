@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from hand_agent import HandAgent
-from own_lab import own_lab
 from server_process import ServerProcess
 
 from notfall_lab.hypervisor import Lab
+from notfall_lab.own_lab import own_lab
 from notfall_lab.patience import until
 from notfall_lab.relay import relay
 from notfall_lab.small_guest import SmallGuest

@@ -11,10 +11,10 @@ from tempfile import mkdtemp
 from typing import Any
 
 import pytest
-from own_lab import own_lab
 
 from notfall_lab.cache import base_directory
 from notfall_lab.image import make_image
+from notfall_lab.own_lab import own_lab
 from notfall_lab.recipe_guest import UEFI
 from notfallserver.server.cycle.files import present
 from notfallserver.server.rescue_medium import Medium, build_medium

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from fence_devices import PASSWORD, ipmi_board, redfish_board, write_script
 from hand_agent import HandAgent
-from own_lab import own_lab
 from playwright.sync_api import expect
 from server_process import ServerProcess, free_port, running
 from typing_guest import DISK
 
 from notfall_lab.browser import browser
+from notfall_lab.own_lab import own_lab
 from notfallserver.server.fence.order import agents
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

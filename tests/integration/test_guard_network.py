@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from own_lab import own_network
 
 from notfall_lab.namespace import Network, sh
+from notfall_lab.own_lab import own_network
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from own_lab import own_lab
 
 from notfall_lab.hypervisor import Lab
+from notfall_lab.own_lab import own_lab
 from notfall_lab.patience import until
 from notfallserver.server.host.clone import clone_file
 from notfallserver.server.host.mount import make_xfs, mount_image, unmount_image

@@ -14,7 +14,6 @@ import pytest
 from hand_agent import HandAgent
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from own_lab import own_lab
 from playwright.sync_api import expect
 from server_process import ServerProcess, running
 from sqlalchemy import update
@@ -25,6 +24,7 @@ from websockets.sync.client import connect as open_socket
 from websockets.typing import Origin, Subprotocol
 
 from notfall_lab.browser import Seen, browser
+from notfall_lab.own_lab import own_lab
 from notfall_lab.patience import until
 from notfallserver.server.records.people import Role
 from notfallserver.server.records.tables import people

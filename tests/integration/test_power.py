@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from hand_agent import HandAgent
-from own_lab import own_lab
 from server_process import ServerProcess, running
 from typing_guest import DISK, TypingGuest
 
+from notfall_lab.own_lab import own_lab
 from notfall_lab.patience import until
 from notfallserver.server.vm import MachineState
 

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 from agent_process import AgentProcess
 from agent_receiver import loop_device
-from own_lab import own_network
 from server_process import ServerProcess, running
+
+from notfall_lab.own_lab import own_network
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 

@@ -19,7 +19,7 @@ from notfallserver.server.web.api.primaries import Name
 from notfallserver.server.web.console import Consoles, End, carry
 from notfallserver.server.web.guard import HEADERS, POLICY
 from notfallserver.server.web.page.overview import overview_of
-from notfallserver.server.web.page.show import show
+from notfallserver.server.web.page.show import by_script, go, show
 from notfallserver.server.web.peer import house_of
 from notfallserver.server.web.people import Operator, find_person, require_role
 from notfallserver.server.web.words.power import DONE
@@ -73,9 +73,11 @@ def power(
     try:
         switch_power(request, name, wish, who)
     except NotfallError as error:
-        if not error.code.startswith("guard-"):
+        if not error.code.startswith("guard-") or not by_script(request):
             raise
         values["error"], status = error, error.status
+    if not by_script(request):
+        return go(request, f"/p/{name}/console")
     return show(request, "parts/power.html", values, status)
 
 

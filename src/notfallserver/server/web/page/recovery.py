@@ -14,7 +14,7 @@ from notfallserver.server.rescue_medium import find_medium
 from notfallserver.server.web.answers import PlanAnswer, TargetAnswer
 from notfallserver.server.web.api.primaries import Name
 from notfallserver.server.web.page.overview import mark, overview_of
-from notfallserver.server.web.page.show import go, show
+from notfallserver.server.web.page.show import by_script, go, show
 from notfallserver.server.web.peer import house_of
 from notfallserver.server.web.people import Operator, Person
 from notfallserver.wire.errors import NotfallError
@@ -39,23 +39,24 @@ def present(request: Request, name: Name, who: Person, part: Part = "") -> Respo
     return show(request, "parts/recovery.html", values)
 
 
+@router.get("/p/{name}/recovery/plan")
+def no_plan(request: Request, name: Name, who: Person) -> Response:
+    """Where a browser comes back to that showed the plan as a page of its own."""
+    return go(request, f"/p/{name}/recovery")
+
+
 @router.post("/p/{name}/recovery/plan")
 def plan(request: Request, name: Name, who: Operator, code: Code) -> HTMLResponse:
     """What would be overwritten; changes nothing."""
     house = house_of(request)
-    shown = overview_of(request, name)
-    made = house.conductor.plan_recovery(shown.primary.uuid, code, None)
-    target = TargetAnswer.of(house.catalogue.targets.find(made.target))
-    return show(
-        request,
-        "parts/plan.html",
-        {
-            **shown.values(),
-            "plan": PlanAnswer.of(made),
-            "target": target,
-            "code": code,
-        },
-    )
+    values = _present(request, name)
+    made = house.conductor.plan_recovery(house.catalogue.primaries.find(name).uuid, code, None)
+    values |= {
+        "plan": PlanAnswer.of(made),
+        "target": TargetAnswer.of(house.catalogue.targets.find(made.target)),
+        "code": code,
+    }
+    return show(request, "parts/plan.html" if by_script(request) else "recovery.html", values)
 
 
 @router.post("/p/{name}/recovery")
@@ -126,6 +127,8 @@ def _present(request: Request, name: str) -> dict[str, object]:
         "mark": mark(part, failed),
         "job": shown.job("recover", "switch_back"),
         "failed": failed,
+        "plan": None,
+        "code": "",
         "medium": find_medium(house.settings.data_dir / "rescue") is not None,
     }
 

@@ -37,16 +37,22 @@ def show(
     return HTMLResponse(text, status, headers={"Vary": "Accept-Language, Cookie"})
 
 
+def by_script(request: Request) -> bool:
+    """Whether a part of a page is asked for. A form that is sent before the page's script runs
+    asks for a whole page."""
+    return "hx-request" in request.headers
+
+
 def go(request: Request, to: str) -> Response:
     """Another page; htmx is told so in a way that makes it load the page as a whole."""
-    if request.headers.get("hx-request"):
+    if by_script(request):
         return Response(status_code=204, headers={"HX-Redirect": to})
     return RedirectResponse(to, 303)
 
 
 def wants_words(request: Request, error: NotfallError) -> bool:
     """Whether a browser asks for a page, and not a program for JSON."""
-    if request.headers.get("hx-request") or "text/html" in request.headers.get("accept", ""):
+    if by_script(request) or "text/html" in request.headers.get("accept", ""):
         return True
     return error.status == 401 and not request.url.path.startswith(PROGRAMS)
 
@@ -58,7 +64,7 @@ def tell_in_words(request: Request, error: NotfallError) -> Response:
         return go(request, "/login")
     if error.code == "second-factor-needed":
         return go(request, "/account/second-factor")
-    if request.headers.get("hx-request"):
+    if by_script(request):
         return show(request, "parts/problem.html", {"error": error}, error.status)
     back = urlsplit(request.headers.get("referer", "")).path or "/"
     return show(request, "problem.html", {"error": error, "back": back}, error.status)

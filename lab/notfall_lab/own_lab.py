@@ -11,21 +11,22 @@ from notfall_lab.namespace import Network
 NETS_APART = 10
 
 
+def own_name(name: str) -> str:
+    """Of a lab that no other worker has; ``name`` has at most seven letters."""
+    return f"{name}{_worker()}"
+
+
 def own_lab(name: str, directory: Path, net: int) -> Lab:
-    """A lab that no other worker has; ``name`` has at most seven letters."""
-    return Lab(_name(name), directory, net=_net(net))
+    """A lab with its own name and net."""
+    return Lab(own_name(name), directory, net=_net(net))
 
 
 def own_network(name: str, net: int) -> Network:
-    return Network(_name(name), _net(net))
+    return Network(own_name(name), _net(net))
 
 
 def _worker() -> int:
     return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-
-
-def _name(name: str) -> str:
-    return f"{name}{_worker()}"
 
 
 def _net(net: int) -> int:
