@@ -39,7 +39,7 @@ from notfallserver.wire.client import Throttle
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.frames import readable_codecs
 
-AHEAD = 5
+AHEAD = 4
 """So many frames are read, under way or being stored while the workers are at work on others. Not
 on a single processor, which would rather be the limit than disk, line or pool."""
 
