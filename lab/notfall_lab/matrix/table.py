@@ -1,0 +1,70 @@
+"""The table of ``docs/compatibility.md``, written between two marks. Pure but for the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from notfall_lab.matrix.case import Case
+
+BEGIN, END = "<!-- matrix: begin -->", "<!-- matrix: end -->"
+_RELEASES = {"bullseye": "11", "bookworm": "12", "trixie": "13"}
+
+
+def write_table(
+    page: Path, cases: Sequence[Case], results: Mapping[str, Mapping[str, Any]]
+) -> None:
+    text = page.read_text()
+    head, _, rest = text.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    page.write_text(f"{head}{BEGIN}\n{render(cases, results)}{END}{tail}")
+
+
+def render(cases: Sequence[Case], results: Mapping[str, Mapping[str, Any]]) -> str:
+    tried = [(one, results[one.name]) for one in cases if one.name in results]
+    booted = [told for _, told in tried if told["boots"]]
+    lines = [f"{len(booted)} of {len(cases)} cases boot"]
+    times = [told["adapt_s"] for _, told in tried if told["adapt_s"]]
+    if times:
+        lines[0] += (
+            f"; the adaptation took {median(times):.0f} s (median; {min(times):.0f} to "
+            f"{max(times):.0f} s), the appliance's own start included, under emulation"
+        )
+    lines[0] += "."
+    lines += [
+        "",
+        "| case | Debian | firmware, table | initramfs | root | disk | fstab, root= | network, card "
+        "| boots | adapted in | tried | remarks |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for case, told in tried:
+        lines.append(_row(case, told))
+    return "\n".join(lines) + "\n"
+
+
+def _row(case: Case, told: Mapping[str, Any]) -> str:
+    stack = "" if case.stack == "plain" else f" on {case.stack}"
+    apart = ", own /boot" if case.apart else ""
+    card = "virtio" if case.card == "virtio-net-pci" else case.card
+    cards = f"{card}{', other MAC' if case.role == 'primary' else ''}"
+    back = " and back" if "back" in case.odd else ""
+    odd = [one for one in case.odd if one != "back"]
+    warned = [one["code"] for one in told["warnings"]]
+    remarks = "; ".join([*odd, *dict.fromkeys(warned), *([told["error"]] if told["error"] else [])])
+    cells = (
+        case.name,
+        _RELEASES[case.suite],
+        f"{case.firmware}, {case.table}",
+        case.initramfs,
+        f"{case.filesystem}{stack}{apart}",
+        f"{case.source} -> {case.target}{back}",
+        f"{case.fstab}, {case.root}",
+        f"{case.network}, {cards}",
+        "yes" if told["boots"] else "**no**",
+        f"{told['adapt_s']:.0f} s" if told["adapt_s"] else "",
+        f"{told['date']}, {told['version']}",
+        remarks.replace("|", "/").replace("\n", " ")[:300],
+    )
+    return f"| {' | '.join(cells)} |"
