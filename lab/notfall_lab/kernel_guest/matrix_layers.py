@@ -59,10 +59,10 @@ def encrypted(device: str, wish: dict[str, Any]) -> dict[str, Any]:
     )
     told = json.loads(run("cryptsetup", "luksDump", "--dump-json-metadata", device))
     begin = int(told["segments"]["0"]["offset"])
-    found = {"payload": begin, "offset": begin}
+    found: dict[str, Any] = {"payload": begin, "offset": begin}
     found["luks"] = run("cryptsetup", "luksUUID", device).strip()
     run("cryptsetup", "open", "--key-file", "/tmp/pass", device, "crypt")
-    node = os.stat("/dev/mapper/crypt").st_rdev
+    node = Path("/dev/mapper/crypt").stat().st_rdev
     found["size"] = sectors(
         Path(f"/sys/dev/block/{os.major(node)}:{os.minor(node)}").resolve().name
     )
@@ -78,7 +78,7 @@ def mirror(devices: list[str]) -> dict[str, Any]:
     made = ("--level=1", f"--raid-devices={len(devices)}", "--metadata=1.2", "--assume-clean")
     run("mdadm", "--create", "--run", "--quiet", "/dev/md0", *made, "--name=0", *devices)
     member = Path(f"/sys/block/md0/md/dev-{Path(devices[0]).name}/offset")
-    found = {"offset": int(member.read_text()) * 512, "size": sectors("md0")}
+    found: dict[str, Any] = {"offset": int(member.read_text()) * 512, "size": sectors("md0")}
     found["array"] = run("mdadm", "--detail", "--brief", "/dev/md0").strip()
     run("mdadm", "--stop", "/dev/md0")
     return found

@@ -1,7 +1,7 @@
 """The initramfs of a case, as it would be on a machine with the case's own disks.
 
-``dep`` and ``hostonly`` look at the machine they run on, which is another one here; so they are told
-what they would find. Afterwards the settings are as the release has them.
+``dep`` and ``hostonly`` look at the machine they run on, which is another one here; so they are
+told what they would find. Afterwards the settings are as the release has them.
 """
 
 from __future__ import annotations

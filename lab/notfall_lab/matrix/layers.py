@@ -24,7 +24,7 @@ _UNIT = 4096
 
 @dataclass(frozen=True)
 class Layers:
-    """``offset`` of the root filesystem on each disk; ``payload``: where the encrypted part begins."""
+    """``offset``: of the root filesystem on each disk; ``payload``: of the encrypted part."""
 
     offset: int
     size: int

@@ -70,7 +70,7 @@ def kernel_words(case: Case) -> list[str]:
 
 def configure(tree: Path, case: Case, wiring: Wiring) -> None:
     """Only the case's own service runs the network."""
-    service, _, kind = case.network.partition("-")
+    service = case.network.partition("-")[0]
     write_file(tree / "etc/resolv.conf", f"nameserver {wiring.gateway}")
     write_file(tree / "etc/network/interfaces", "auto lo\niface lo inet loopback")
     owners = {"nm": "NetworkManager", "networkd": "systemd-networkd", "netplan": "systemd-networkd"}

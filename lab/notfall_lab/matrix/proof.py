@@ -16,10 +16,10 @@ from notfall_lab.matrix.networks import Wiring
 from notfall_lab.matrix.tagged import answers_tagged
 from notfall_lab.namespace import BRIDGE, Network, sh
 
-BOOT_S = 300.0
+BOOT_S = 420.0
 ADDRESS_S = 60.0
 _PROMPT = r"(?i)(please unlock disk|please enter passphrase|enter passphrase for)"
-_PROMPT_S = 120.0
+_PROMPT_S = 300.0
 
 
 class NotProven(Exception):

@@ -10,6 +10,7 @@ from typing import Any
 from notfall_lab.matrix.case import Case
 
 BEGIN, END = "<!-- matrix: begin -->", "<!-- matrix: end -->"
+Told = Mapping[str, Mapping[str, Any]]
 _RELEASES = {"bullseye": "11", "bookworm": "12", "trixie": "13"}
 
 
@@ -22,7 +23,7 @@ def write_table(
     page.write_text(f"{head}{BEGIN}\n{render(cases, results)}{END}{tail}")
 
 
-def render(cases: Sequence[Case], results: Mapping[str, Mapping[str, Any]]) -> str:
+def render(cases: Sequence[Case], results: Told) -> str:
     tried = [(one, results[one.name]) for one in cases if one.name in results]
     booted = [told for _, told in tried if told["boots"]]
     lines = [f"{len(booted)} of {len(cases)} cases boot"]
@@ -35,7 +36,7 @@ def render(cases: Sequence[Case], results: Mapping[str, Mapping[str, Any]]) -> s
     lines[0] += "."
     lines += [
         "",
-        "| case | Debian | firmware, table | initramfs | root | disk | fstab, root= | network, card "
+        "| case | Debian | firmware | initramfs | root | disk | fstab, root= | network, card "
         "| boots | adapted in | tried | remarks |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]

@@ -21,7 +21,8 @@ from notfallserver.server.rescue_medium import Medium
 from notfallserver.server.vm.appliance import run_appliance
 from notfallserver.server.vm.libvirt import LibvirtHypervisor
 from notfallserver.server.vm.spec import Accelerator
-from notfallserver.wire.facts import Disk, Machine as Facts, Partition
+from notfallserver.wire.facts import Disk, Partition
+from notfallserver.wire.facts import Machine as Facts
 
 ADAPT_S = 900.0
 _CARD_DRIVERS = {"virtio-net-pci": "virtio_net", "e1000e": "e1000e", "e1000": "e1000"}

@@ -1,4 +1,4 @@
-"""Puts drivers into an initramfs without running anything of the image.
+"""Puts drivers, or a script, into an initramfs without running anything of the image.
 
 The modules come from the image's own ``/lib/modules`` with all they depend on; the full module
 tables go along, so that udev in the initramfs finds the drivers by itself, and Debian's list of
@@ -16,6 +16,7 @@ from notfallserver.guest.cpio import (
     folder_entry,
     read_initramfs,
 )
+from notfallserver.guest.late import ORDER, late_entries
 from notfallserver.guest.paths import inside
 from notfallserver.guest.replaced import replace_initramfs
 from notfallserver.wire.errors import NotfallError
@@ -47,6 +48,25 @@ def add_drivers(root: Path, image: Path, version: str, modules: Sequence[str]) -
     if LOAD_LIST in names:
         text = listed.decode("utf-8", "replace").rstrip("\n")
         entries.append(file_entry(LOAD_LIST, "\n".join([text, *modules, ""]).encode()))
+    replace_initramfs(root, image, entries)
+
+
+def add_late(root: Path, image: Path, script: str) -> None:
+    """Replace ``image`` by one that runs ``script`` in the root when that is mounted."""
+    names: Set[str] = set()
+    order = ""
+    for entry in read_initramfs(image, lambda name: name == ORDER):
+        names.add(entry.name)
+        if entry.name == ORDER:
+            order = entry.data.decode("utf-8", "replace")
+    entries = late_entries(names, order, script)
+    if not entries:
+        raise NotfallError(
+            "initramfs-unknown",
+            f"The system is encrypted, and {image.name} was made by a tool that is not known: the "
+            "system can't be adapted.",
+            "Adaptation of encrypted systems knows initramfs-tools and dracut.",
+        )
     replace_initramfs(root, image, entries)
 
 

@@ -1,9 +1,9 @@
 """Puts a longer initramfs in the place of the old one, whatever room there is in /boot.
 
-It is written beside the old one, read again as a whole, and then renamed. Where /boot has no room for
-both, it is packed harder on the root filesystem and checked there, with a copy of the old one beside
-it; only then is the old one overwritten. A failure before that leaves it as it was, a failure
-after it puts it back.
+It is written beside the old one, read again as a whole, and then renamed. Where /boot has no room
+for both, it is packed harder on the root filesystem and checked there, with a copy of the old one
+beside it; only then is the old one overwritten. A failure before that leaves it as it was, a
+failure after it puts it back.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def room(folder: Path) -> int:
 
 def _replace_in_place(root: Path, image: Path, entries: Sequence[Entry], wanted: Set[str]) -> None:
     place = inside(root, ROOMY)
-    if not place.is_dir() or place.stat().st_dev == image.stat().st_dev:
+    if not place.is_dir() or same_filesystem(place, image):
         raise _full(image)
     part = place / f".{image.name}.notfall"
     old = place / f".{image.name}.notfall-old"
@@ -61,9 +61,9 @@ def _replace_in_place(root: Path, image: Path, entries: Sequence[Entry], wanted:
         shutil.copyfile(image, old)
         _sync(old)
         try:
-            _overwrite(image, part)
+            overwrite(image, part)
         except OSError:
-            _overwrite(image, old)
+            overwrite(image, old)
             raise
     except OSError as error:
         raise _full(image, str(error)) from None
@@ -81,7 +81,12 @@ def _write(image: Path, entries: Sequence[Entry], part: Path, wanted: Set[str], 
     _sync(part)
 
 
-def _overwrite(image: Path, source: Path) -> None:
+def same_filesystem(one: Path, other: Path) -> bool:
+    return one.stat().st_dev == other.stat().st_dev
+
+
+def overwrite(image: Path, source: Path) -> None:
+    """The content of ``source``, in the place that ``image`` has already."""
     with source.open("rb") as content, image.open("r+b") as target:
         shutil.copyfileobj(content, target, 1 << 20)
         target.truncate()

@@ -142,7 +142,7 @@ def _image(facts: Facts, host: Host) -> Iterator[Finding]:
         trouble = _why(facts, "prepare")
         yield _blocker("not-prepared", **trouble) if trouble else _warning("not-prepared-yet")
     for code, text in facts.warnings:
-        known = code in ("nic-driver-missing", "unknown-device")
+        known = code in ("nic-driver-missing", "unknown-device", "locked-system")
         yield _warning(code if known else "image-warning", why=text)
 
 
