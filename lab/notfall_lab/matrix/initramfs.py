@@ -36,7 +36,7 @@ def modules(case: Case) -> list[str]:
 def make_initramfs(tree: Path, case: Case, layers: Layers, root: str) -> None:
     """``root`` is what the kernel's line says."""
     if case.stack == "raid":
-        write_file(tree / "etc/mdadm/mdadm.conf", f"HOMEHOST <system>\n{layers.array}")
+        write_file(tree / "etc/mdadm/mdadm.conf", f"HOMEHOST <system>\nMAILADDR root\n{layers.array}")
     if case.initramfs == "dracut":
         _dracut(tree, case, layers, root)
     else:
