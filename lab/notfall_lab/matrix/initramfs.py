@@ -36,7 +36,8 @@ def modules(case: Case) -> list[str]:
 def make_initramfs(tree: Path, case: Case, layers: Layers, root: str) -> None:
     """``root`` is what the kernel's line says."""
     if case.stack == "raid":
-        write_file(tree / "etc/mdadm/mdadm.conf", f"HOMEHOST <system>\nMAILADDR root\n{layers.array}")
+        text = f"HOMEHOST <system>\nMAILADDR root\n{layers.array}"
+        write_file(tree / "etc/mdadm/mdadm.conf", text)
     if case.initramfs == "dracut":
         _dracut(tree, case, layers, root)
     else:
