@@ -57,7 +57,8 @@ def test_nothing_is_written_into_a_locked_root_but_by_its_initramfs() -> None:
     (late,) = plan.steps
     assert isinstance(late, AddLate)
     assert ROLE_FILE in late.script and "ens18" in late.script and "r1" in late.script
-    assert [one.code for one in plan.warnings] == ["locked-system"]
+    assert [one.code for one in plan.warnings] == ["locked-system", "locked-drivers"]
+    assert "nvme" in plan.warnings[1].text and "ahci" not in plan.warnings[1].text
     again = Kernel(**{**vars(KERNEL), "late": late.script})
     assert plan_adaptation(system(again), hardware(), ORIGINAL).steps == ()
 

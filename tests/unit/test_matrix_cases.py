@@ -51,6 +51,7 @@ def test_partitions_do_not_overlap_and_names_follow_the_disk() -> None:
 
 def test_the_table_names_what_did_not_boot() -> None:
     cases = (Case("good"), Case("bad", odd=("serial",)), Case("untried"))
+    cases += (Case("locked", refused="driver-locked"),)
     told = {
         "adapt_s": 20.4,
         "warnings": [{"code": "locked-system"}],
@@ -62,9 +63,11 @@ def test_the_table_names_what_did_not_boot() -> None:
         {
             "good": {**told, "boots": True, "error": ""},
             "bad": {**told, "boots": False, "error": "no | root"},
+            "locked": {**told, "boots": False, "refused": "driver-locked", "error": ""},
         },
     )
-    assert page.startswith("1 of 3 cases boot;")
+    assert page.startswith("1 of 3 cases boot, 1 more refused as must be;")
+    assert "| refused | 20 s |" in page
     assert "| yes | 20 s | 2026-01-01, 0.1.0 | locked-system |" in page
     assert "| **no** | 20 s | 2026-01-01, 0.1.0 | serial; locked-system; no / root |" in page
     assert "untried" not in page

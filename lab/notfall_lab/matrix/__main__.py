@@ -20,7 +20,7 @@ from threading import Lock
 from notfall_lab.cache import base_directory
 from notfall_lab.matrix.case import Case
 from notfall_lab.matrix.cases import CASES
-from notfall_lab.matrix.results import Results, case_key, load
+from notfall_lab.matrix.results import Results, case_key, is_well, load
 from notfall_lab.matrix.table import write_table
 from notfall_lab.matrix.trial import Bench, Outcome
 from notfall_lab.own_lab import own_lab
@@ -51,8 +51,8 @@ def main() -> int:
     if left:
         _try_all(left, results, given.jobs)
     write_table(PAGE, CASES, results.cases)
-    bad = [one.name for one in chosen if not results.cases[one.name]["boots"]]
-    print(f"{len(chosen) - len(bad)} of {len(chosen)} boot. {' '.join(bad)}")
+    bad = [one.name for one in chosen if not is_well(one, results.cases[one.name])]
+    print(f"{len(chosen) - len(bad)} of {len(chosen)} are as they must be. {' '.join(bad)}")
     return 1 if bad else 0
 
 
@@ -81,7 +81,8 @@ def _try_all(cases: list[Case], results: Results, jobs: int) -> None:
                 }
                 with lock:
                     results.note(case.name, told)
-                    word = "boots" if outcome.boots else f"DOES NOT BOOT: {outcome.error}"
+                    word = "boots" if outcome.boots else outcome.error
+                    word = word if is_well(case, told) else f"DOES NOT BOOT: {word}"
                     times = f"adapted in {outcome.adapt_s} s, up in {outcome.boot_s} s"
                     print(f"{case.name}: {word} ({times})", flush=True)
 

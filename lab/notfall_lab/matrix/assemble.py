@@ -167,7 +167,7 @@ def _spec(style: str, case: Case, layout: Layout, ids: _Ids) -> str:
     """The root filesystem as ``style`` names it."""
     if case.stack in ("lvm", "luks-lvm") and style in ("mapper", "device"):
         return "/dev/mapper/vg0-root" if style == "mapper" else "/dev/vg0/root"
-    if case.stack == "luks" and style == "mapper":
+    if case.stack == "luks" and style in ("mapper", "device"):
         return "/dev/mapper/secret"
     return {
         "uuid": f"UUID={ids.root}",

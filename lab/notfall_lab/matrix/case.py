@@ -39,6 +39,7 @@ class Case:
     root: str = "uuid"  # root= on the kernel's line: uuid, label, device, mapper, partuuid
     network: str = "ifupdown"  # see networks.py
     card: str = "virtio-net-pci"  # of the target
+    refused: str = ""  # the adaptation must refuse it with this code, in words
     odd: tuple[str, ...] = ()
     """serial: GRUB and kernel on the serial line only. entry-lost: no loader at the fallback place.
     boot-code-lost: MBR without GRUB. boot-full: hardly any room in /boot. screen: the key is typed

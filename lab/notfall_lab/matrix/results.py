@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,11 @@ def case_key(case: Case) -> str:
     return key_of(repr(case), tree_key(case.suite, case.tool), *sources)
 
 
+def is_well(case: Case, told: Mapping[str, Any]) -> bool:
+    """It booted, or was refused as it must be."""
+    return bool(told.get("refused") == case.refused if case.refused else told.get("boots"))
+
+
 @dataclass
 class Results:
     """By name of the case."""
@@ -35,9 +41,9 @@ class Results:
     cases: dict[str, dict[str, Any]]
 
     def is_current(self, case: Case) -> bool:
-        """Whether it booted with just this code, and need not be tried again."""
+        """Whether all was well with just this code, so that it need not be tried again."""
         known = self.cases.get(case.name, {})
-        return bool(known.get("boots")) and known.get("key") == case_key(case)
+        return is_well(case, known) and known.get("key") == case_key(case)
 
     def note(self, name: str, told: dict[str, Any]) -> None:
         self.cases[name] = told

@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from notfall_lab.matrix.case import Case
+from notfall_lab.matrix.results import is_well
 
 BEGIN, END = "<!-- matrix: begin -->", "<!-- matrix: end -->"
 Told = Mapping[str, Mapping[str, Any]]
@@ -25,8 +26,13 @@ def write_table(
 
 def render(cases: Sequence[Case], results: Told) -> str:
     tried = [(one, results[one.name]) for one in cases if one.name in results]
-    booted = [told for _, told in tried if told["boots"]]
-    lines = [f"{len(booted)} of {len(cases)} cases boot"]
+    meant = [(one, told) for one, told in tried if not one.refused]
+    booted = [told for _, told in meant if told["boots"]]
+    refused = [one for one, told in tried if one.refused and is_well(one, told)]
+    whole = sum(not one.refused for one in cases)
+    lines = [f"{len(booted)} of {whole} cases boot"]
+    if refused:
+        lines[0] += f", {len(refused)} more refused as must be"
     times = [told["adapt_s"] for _, told in tried if told["adapt_s"]]
     if times:
         lines[0] += (
@@ -43,6 +49,12 @@ def render(cases: Sequence[Case], results: Told) -> str:
     for case, told in tried:
         lines.append(_row(case, told))
     return "\n".join(lines) + "\n"
+
+
+def _word(case: Case, told: Mapping[str, Any]) -> str:
+    if not is_well(case, told):
+        return "**no**"
+    return "refused" if case.refused else "yes"
 
 
 def _row(case: Case, told: Mapping[str, Any]) -> str:
@@ -63,7 +75,7 @@ def _row(case: Case, told: Mapping[str, Any]) -> str:
         f"{case.source} -> {case.target}{back}",
         f"{case.fstab}, {case.root}",
         f"{case.network}, {cards}",
-        "yes" if told["boots"] else "**no**",
+        _word(case, told),
         f"{told['adapt_s']:.0f} s" if told["adapt_s"] else "",
         f"{told['date']}, {told['version']}",
         remarks.replace("|", "/").replace("\n", " ")[:300],

@@ -39,6 +39,7 @@ class Outcome:
     system: str = ""
     changes: list[str] = field(default_factory=list)
     warnings: list[dict[str, str]] = field(default_factory=list)
+    refused: str = ""  # the code of the adaptation's refusal
     error: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -82,6 +83,7 @@ class Bench:
             outcome.adapt_s = max(outcome.adapt_s, round(time.monotonic() - begun, 1))
             if not answer.get("ok"):
                 told = answer.get("error", {})
+                outcome.refused = str(told.get("code"))
                 raise NotProven(
                     f"refused ({told.get('code')}): {told.get('cause')} {told.get('remedy')}"
                 )

@@ -35,6 +35,9 @@ NEEDED_MODULES: Dict[str, Tuple[str, ...]] = {
 }
 """What each disk driver needs beside itself; any other is taken for a SCSI host adapter."""
 
+USUAL_DRIVERS = ("ahci", "nvme", "virtio_blk", "megaraid_sas", "mpt3sas")
+"""Of the controllers that a new machine is likely to have."""
+
 
 @dataclass(frozen=True)
 class WriteFile:
@@ -123,7 +126,7 @@ def plan_adaptation(system: System, hardware: Hardware, original: Machine) -> Pl
     if system.locked:
         late = _late(system, hardware, names, original, edits)
         edits = {path: edit for path, edit in edits.items() if path.startswith("/boot/")}
-        warnings.append(_locked())
+        warnings += _locked(system)
     rebuilds = _initramfs(system, hardware, edits)
     steps: List[Step] = [WriteFile(path, text, why) for path, (text, why) in edits.items()]
     steps += rebuilds
@@ -131,6 +134,26 @@ def plan_adaptation(system: System, hardware: Hardware, original: Machine) -> Pl
     steps += _boot_loader(system, hardware)
     warnings += _missing_nic_drivers(system, hardware)
     return Plan(tuple(steps), tuple(warnings))
+
+
+def _locked(system: System) -> List[Warning]:
+    warnings = [
+        Warning(
+            "locked-system",
+            "The system is encrypted. It asks for its key when it starts, and is adapted further "
+            "then.",
+        )
+    ]
+    lacking = _lacks(system.kernels[-1], USUAL_DRIVERS) if system.kernels else ()
+    if lacking:
+        warnings.append(
+            Warning(
+                "locked-drivers",
+                f"Its initramfs lacks {', '.join(lacking)}, and without the key none can be added: "
+                "it can come back only to a machine with a controller like the present one.",
+            )
+        )
+    return warnings
 
 
 def _late(
@@ -351,13 +374,6 @@ def _no_loader(firmware: str, remedy: str) -> NotfallError:
         "no-boot-loader",
         f"The image has no boot loader for {firmware}, and none can be installed.",
         remedy,
-    )
-
-
-def _locked() -> Warning:
-    return Warning(
-        "locked-system",
-        "The system is encrypted. It asks for its key when it starts, and is adapted further then.",
     )
 
 
