@@ -110,6 +110,8 @@ def _fill_esp(tree: Path, case: Case, layout: Layout, disk: Path) -> None:
     files = {"grubx64.efi": tree / "tmp/grub.img"}
     if case.firmware == "secure":
         files = {"shimx64.efi": tree / _SIGNED_SHIM, "grubx64.efi": tree / _SIGNED_GRUB}
+        with (tree / "tmp/early.cfg").open("a") as text:
+            text.write("configfile $prefix/grub.cfg\n")
         run(["mcopy", "-i", place, tree / "tmp/early.cfg", "::EFI/debian/grub.cfg"])
     for name, file in files.items():
         run(["mcopy", "-i", place, file, f"::EFI/debian/{name}"])
