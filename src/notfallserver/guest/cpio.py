@@ -34,7 +34,7 @@ PACKERS: Dict[str, Tuple[str, ...]] = {
 
 HARD_PACKERS: Dict[str, Tuple[str, ...]] = {
     "gzip": ("gzip", "-9", "-c"),
-    "zstd": ("zstd", "-19", "-T0", "-q", "-c"),
+    "zstd": ("zstd", "-12", "-q", "-c"),
     "xz": ("xz", "-6", "--check=crc32", "-c"),
     "bzip2": ("bzip2", "-9", "-c"),
     "lz4": ("lz4", "-l", "-9", "-q", "-c"),
