@@ -59,12 +59,14 @@ def test_without_any_room_it_is_refused_and_the_old_one_stays(
 ) -> None:
     before = image.read_bytes()
     with_room(monkeypatch, 100)
-    for prepare in (lambda: None, lambda: apart(monkeypatch)):
-        prepare()
-        with pytest.raises(NotfallError) as caught:
-            replace_initramfs(tmp_path, image, MORE)
-        assert caught.value.code == "boot-full"
-        assert image.read_bytes() == before
+    with pytest.raises(NotfallError) as caught:
+        replace_initramfs(tmp_path, image, MORE)
+    assert caught.value.code == "boot-full"
+    apart(monkeypatch)  # there is another filesystem to work on; /boot is no larger for it
+    with pytest.raises(NotfallError) as caught:
+        replace_initramfs(tmp_path, image, MORE)
+    assert caught.value.code == "boot-full"
+    assert image.read_bytes() == before
     assert not list((tmp_path / "var/tmp").iterdir())
     assert [one.name for one in image.parent.iterdir()] == [image.name]
 

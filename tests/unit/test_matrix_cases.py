@@ -50,8 +50,12 @@ def test_partitions_do_not_overlap_and_names_follow_the_disk() -> None:
 
 
 def test_the_table_names_what_did_not_boot() -> None:
-    cases = (Case("good"), Case("bad", odd=("serial",)), Case("untried"))
-    cases += (Case("locked", refused="driver-locked"),)
+    cases = (
+        Case("good"),
+        Case("bad", odd=("serial",)),
+        Case("untried"),
+        Case("locked", refused="driver-locked"),
+    )
     told = {
         "adapt_s": 20.4,
         "warnings": [{"code": "locked-system"}],
