@@ -73,6 +73,8 @@ def _dracut(tree: Path, case: Case, layers: Layers, root: str) -> None:
         chroot(
             tree,
             *("dracut", "--force", "--quiet", "--hostonly", "--no-hostonly-cmdline"),
+            # it would add all of virtio because this machine is virtual
+            *(() if case.source in ("virtio", "scsi") else ("--omit", "qemu qemu-net")),
             *("--add", " ".join(["rootfs-block", *_DRACUT_PARTS.get(case.stack, [])])),
             *("--add-drivers", " ".join(modules(case)), "--filesystems", case.filesystem),
             *("--kernel-cmdline", " ".join([f"root={root}", *words])),
