@@ -65,13 +65,18 @@ def test_the_table_names_what_did_not_boot() -> None:
     page = render(
         cases,
         {
-            "good": {**told, "boots": True, "error": ""},
+            "good": {
+                **told,
+                "boots": True,
+                "error": "",
+                "changes": ["initramfs of 6.1 now with ahci, sd_mod", "role"],
+            },
             "bad": {**told, "boots": False, "error": "no | root"},
             "locked": {**told, "boots": False, "refused": "driver-locked", "error": ""},
         },
     )
     assert page.startswith("1 of 3 cases boot, 1 more refused as must be;")
     assert "| refused | 20 s |" in page
-    assert "| yes | 20 s | 2026-01-01, 0.1.0 | locked-system |" in page
+    assert "| ahci, sd_mod | yes | 20 s | 2026-01-01, 0.1.0 | locked-system |" in page
     assert "| **no** | 20 s | 2026-01-01, 0.1.0 | serial; locked-system; no / root |" in page
     assert "untried" not in page

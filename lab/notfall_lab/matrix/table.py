@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -43,8 +44,8 @@ def render(cases: Sequence[Case], results: Told) -> str:
     lines += [
         "",
         "| case | Debian | firmware | initramfs | root | disk | fstab, root= | network, card "
-        "| boots | adapted in | tried | remarks |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| drivers it lacked | boots | adapted in | tried | remarks |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for case, told in tried:
         lines.append(_row(case, told))
@@ -55,6 +56,12 @@ def _word(case: Case, told: Mapping[str, Any]) -> str:
     if not is_well(case, told):
         return "**no**"
     return "refused" if case.refused else "yes"
+
+
+def _added(changes: Sequence[str]) -> str:
+    """Without them the unadapted image would not have found its root."""
+    found = [word for one in changes for word in re.findall(r"now with (.+)", one)]
+    return ", ".join(dict.fromkeys(", ".join(found).split(", "))) if found else ""
 
 
 def _row(case: Case, told: Mapping[str, Any]) -> str:
@@ -75,6 +82,7 @@ def _row(case: Case, told: Mapping[str, Any]) -> str:
         f"{case.source} -> {case.target}{back}",
         f"{case.fstab}, {case.root}",
         f"{case.network}, {cards}",
+        _added(told.get("changes", ())),
         _word(case, told),
         f"{told['adapt_s']:.0f} s" if told["adapt_s"] else "",
         f"{told['date']}, {told['version']}",
