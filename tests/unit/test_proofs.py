@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from notfallserver.server.cycle.proofs import Facts, Series, Step, next_step
+from notfallserver.server.cycle.proofs import Facts, Series, Step, next_step, starts_alone
 from notfallserver.server.records.rehearsals import Outcome, Rehearsal
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -60,3 +60,8 @@ def test_a_failure_leads_to_another_adaptation_then_to_a_deep_run_then_to_people
     assert step(third, acted) is Step.WAIT
     late = rehearsal(Outcome.FAILED, 24 * 8, SILENT, "three")
     assert step(late, acted) is Step.REHEARSE
+
+
+def test_what_waits_for_a_key_is_not_rehearsed_by_itself() -> None:
+    assert starts_alone({}) and starts_alone({"warnings": [{"code": "unknown-device"}]})
+    assert not starts_alone({"warnings": [{"code": "locked-system", "text": "x"}]})

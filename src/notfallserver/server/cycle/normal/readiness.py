@@ -15,6 +15,8 @@ from notfallserver.server.pool.version import Manifest
 from notfallserver.wire.cards import real_cards
 from notfallserver.wire.facts import Machine
 
+KNOWN_NOTES = ("nic-driver-missing", "unknown-device", "locked-system", "locked-drivers")
+"""Of the adaptation, that the page has words for."""
 LOOK_BACK = 3
 """So many runs in a row that read everything are no accident."""
 SCARCE = 0.1
@@ -142,7 +144,7 @@ def _image(facts: Facts, host: Host) -> Iterator[Finding]:
         trouble = _why(facts, "prepare")
         yield _blocker("not-prepared", **trouble) if trouble else _warning("not-prepared-yet")
     for code, text in facts.warnings:
-        known = code in ("nic-driver-missing", "unknown-device")
+        known = code in KNOWN_NOTES
         yield _warning(code if known else "image-warning", why=text)
 
 

@@ -102,6 +102,15 @@ WORDS: dict[str, tuple[str, str]] = {
         "Its system waits for a disk that is not copied: %(why)s",
         "Take that line out, or add the option nofail, on the server.",
     ),
+    "locked-system": (
+        "Its system is encrypted: the stand-in is fitted to its hardware only after the key.",
+        "Rehearse once with the key typed: only then it is known that the stand-in starts.",
+    ),
+    "locked-drivers": (
+        "Its system is encrypted and can come back only to a machine of the same kind: %(why)s",
+        "On the server write MODULES=most into /etc/initramfs-tools/initramfs.conf, run "
+        "update-initramfs -u, then copy again.",
+    ),
     "image-warning": ("A note from making it ready: %(why)s", "Show it to whoever looks after it."),
     "disk-key": (
         "Its disks are encrypted: when the stand-in starts, somebody must type the key.",
