@@ -65,7 +65,7 @@ def ordered(places: Sequence[Place], groups: Sequence[Sequence[str]]) -> list[Pl
         )
     made = []
     for group in groups:
-        for number, uuid in enumerate(group):
+        for number, uuid in enumerate(one for one in group if one in by_uuid):
             place = by_uuid[uuid]
             if number:
                 place = replace(place, begins=Begins.TOGETHER)
