@@ -75,6 +75,11 @@ def test_three_servers_burn_and_come_back_in_the_plans_order(tmp_path: Path, spo
             expect(one).to_contain_text(say(findings.TITLES[Reason.SILENT]))
         expect(page.locator("#candidates input:checked")).to_have_count(3)
         look(seen, f"{spoken}-plan-4-findings")
+        if spoken == "en":  # a page of its own, for whoever has no scripts
+            page.get_by_role("link", name=say("Look again")).click()
+            expect(title).to_have_text(say("What the network says"))
+            expect(page.locator("#candidates input:checked")).to_have_count(3)
+            look(seen, f"{spoken}-plan-4-again")
         dry.happens("speed", "5")  # so that there is something to watch
         page.locator("#start-these").click()
 

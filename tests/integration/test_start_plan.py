@@ -55,6 +55,8 @@ def test_eight_start_in_their_order(tmp_path: Path) -> None:
         shown = company.notfall("plan", "show").stdout
         assert "9 of 10 fit together" in shown and "No room for huge" in shown
 
+        refused = company.notfall("plan", "start", check=False)
+        assert "No server is down." in refused.stdout and "not-confirmed" in refused.stderr
         began = time.monotonic()
         company.notfall("plan", "start", *EIGHT, "alive", "huge", "--yes", "--no-follow")
         until(lambda: stands(company).get("dc") == "works", BOOT_S)

@@ -209,6 +209,15 @@ def test_the_guard_is_not_overruled_and_the_living_stop_nobody(company: Company)
     assert company.ordered == ["shop", "sql"] and company.state("dc") == "outage"
 
 
+def test_nobody_waits_after_one_that_was_not_started(company: Company) -> None:
+    for name in ("shop", "sql"):
+        company.set(name, begins=Begins.DELAY, delay_s=600)
+    company.alive.add("dc")
+    company.is_up(*NAMES)
+    job = company.start("dc", "shop")
+    assert company.over(job).result == {"alive": "dc", "works": "shop"}
+
+
 def test_a_guard_that_can_not_tell_does(company: Company) -> None:
     company.set("dc", if_fails=IfFails.STOP)
     company.cut_off = True

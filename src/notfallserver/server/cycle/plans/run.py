@@ -49,6 +49,7 @@ class Outcome(StrEnum):
 
 
 GOOD = frozenset({Outcome.WORKS, Outcome.ALIVE})
+STARTED = frozenset({Outcome.STARTING, Outcome.WORKS, Outcome.SILENT})
 OVER = frozenset(Outcome) - {Outcome.STARTING}
 
 
@@ -130,7 +131,7 @@ class Run:
         if str(number) in turns:
             return  # it had begun before the server was restarted
         late: list[Place] = []
-        if number:
+        if number and self._has_started(ctx, steps[number - 1]):
             before, step = steps[number - 1], steps[number]
             moment = datetime.fromisoformat(turns[str(number - 1)])
             if step.begins is Begins.WORKS:
@@ -141,6 +142,11 @@ class Run:
                 self._tell(ctx, "waiting for the next one's turn")
         self._stop_after_failure(ctx, steps, number, late)
         ctx.note(**{_TURNS: {**turns, str(number): _now().isoformat()}})
+
+    def _has_started(self, ctx: JobContext, step: Step) -> bool:
+        """Else there is nothing to wait for."""
+        stands = read_stands(ctx.notes)
+        return any(stands[one.primary].outcome in STARTED for one in step.places)
 
     def _await_works(self, ctx: JobContext, before: Step, until: datetime) -> list[Place]:
         """Those that are still not up at the end of their time."""
