@@ -53,7 +53,7 @@ format: $(STAMP) ## Format the sources
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-BENCHES := run freeze growth lines scale pages
+BENCHES := run freeze growth lines scale activation pages
 
 bench: $(STAMP) ## Measure all figures, about half an hour; writes bench/results.json and docs/benchmarks.md
 	$(PYTHON) -m pip install --quiet --editable '.[bench]'

@@ -24,6 +24,7 @@ from notfallserver.server.web.words import (
     roles,
     setting_up,
     situation,
+    starting,
     tidings,
 )
 
@@ -37,7 +38,7 @@ def test_every_text_of_the_pages_has_its_german() -> None:
     }
     for told in (language.STATES, language.KINDS, language.PHASES, history.EVENTS):
         found |= set(told.values())
-    for module in (situation, findings, plans, problems, reasons, roles, power, archive):
+    for module in (situation, findings, plans, problems, reasons, roles, power, archive, starting):
         found |= set(module.TEXTS)
     for module in (readiness, setting_up, beginning, card, health, tidings, fence_form):
         found |= set(module.TEXTS)

@@ -11,7 +11,7 @@ import pytest
 
 from notfallserver.server.cycle.normal import readiness as rules
 from notfallserver.server.cycle.normal.forecast import Outlook
-from notfallserver.server.cycle.normal.readiness import Facts, Finding, Host, Severity, find
+from notfallserver.server.cycle.normal.readiness import Crowd, Facts, Finding, Host, Severity, find
 from notfallserver.server.pool.version import Application, Manifest
 from notfallserver.server.web.language import speech
 from notfallserver.server.web.words import problems
@@ -121,6 +121,7 @@ def test_captured_machines(name: str, host: dict[str, Any], expected: list[str])
         ({"warnings": (("nic-driver-missing", "e1000e"),)}, ["nic-driver-missing"]),
         ({"warnings": (("of-a-newer-program", "?"),)}, ["image-warning"]),
         ({"machine": None}, []),
+        ({"crowd": Crowd(4, 6, 12 * GIB)}, ["not-together"]),
     ],
 )
 def test_what_is_known_of_the_primary(given: dict[str, Any], expected: list[str]) -> None:
@@ -161,7 +162,10 @@ def test_every_finding_has_words_with_all_their_values() -> None:
     shown = []
     for given, host in (
         (facts(machine=machine("sealed"), failed={"replicate": ("pool-full", "ENOSPC")}), HOST),
-        (facts(), replace(HOST, memory=8 * GIB, cpus=2, free=1 * GIB, bridged=False)),
+        (
+            facts(crowd=Crowd(4, 6, 12 * GIB)),
+            replace(HOST, memory=8 * GIB, cpus=2, free=1 * GIB, bridged=False),
+        ),
     ):
         for one in words.told(find(given, host)).list:
             for language in ("en", "de"):
@@ -169,6 +173,7 @@ def test_every_finding_has_words_with_all_their_values() -> None:
                 assert speech(language).words(one.remedy)
     assert "The network bridge br0 is missing, so a stand-in would have no network." in shown
     assert "Its stand-in gets less memory: 8.6 GB instead of 33.4 GB." in shown
+    assert any("only 4 of 6 stand-ins find room" in one and "12.9 GB" in one for one in shown)
     assert "Sein Ersatzsystem bekommt weniger Prozessoren: 2 statt 8." in shown
     # A cause that has plain words is told in the reader's language.
     assert any("keinen Platz" in one or "kein Platz" in one for one in shown)

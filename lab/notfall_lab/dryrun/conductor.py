@@ -17,6 +17,8 @@ from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.outage.guard import Findings, Verdict, decide
 from notfallserver.server.cycle.outage.probe import Sighting, Way
 from notfallserver.server.cycle.outage.watch import heartbeat_age
+from notfallserver.server.cycle.plans.room import Memory
+from notfallserver.server.cycle.plans.start_plan import StartPlans
 from notfallserver.server.cycle.runner import JobRunner
 from notfallserver.server.cycle.way_back import WayBack
 from notfallserver.wire.errors import NotfallError
@@ -43,6 +45,10 @@ class PaperConductor(Conductor):
         )
         work.register()
         WayBack(means, runner, work, self._move).register()
+        self.start_plans = StartPlans(
+            means, runner, self.activate, self.examine, lambda: Memory(world.memory, world.memory)
+        )
+        self.start_plans.register()
 
     def __getattribute__(self, name: str) -> Any:
         found = super().__getattribute__(name)

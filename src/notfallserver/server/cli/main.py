@@ -15,6 +15,7 @@ from notfallserver.server.cli import (
     jobs,
     notices,
     people,
+    plan,
     power,
     primaries,
     rehearsals,
@@ -38,6 +39,7 @@ app.add_typer(seeds.app, name="seed")
 app.add_typer(people.app, name="people")
 app.add_typer(notices.app, name="notice")
 app.add_typer(fencing.app, name="fence")
+app.add_typer(plan.app, name="plan")
 actions.add_to(app)
 power.add_to(app)
 rehearsals.add_to(app)

@@ -22,6 +22,7 @@ from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.cycle.normal.limits import Limits, Wish
 from notfallserver.server.cycle.normal.readiness import Finding
 from notfallserver.server.cycle.outage.guard import Verdict
+from notfallserver.server.cycle.plans.start_plan import StartPlans
 from notfallserver.server.cycle.power import Order
 from notfallserver.server.cycle.surroundings import Surroundings
 from notfallserver.server.pool.version import Application
@@ -124,6 +125,10 @@ class Conductor(Protocol):
     @property
     def fencing(self) -> Fencing:
         """What can switch originals off from afar."""
+
+    @property
+    def start_plans(self) -> StartPlans:
+        """In which order servers start when several are down, and having them started."""
 
     def versions(self, primary: str) -> Sequence[VersionInfo]:
         """Newest first."""

@@ -32,6 +32,7 @@ from notfallserver.server.cycle.normal.limits import LIMITS, Limits, Wish, chang
 from notfallserver.server.cycle.normal.readiness import Finding
 from notfallserver.server.cycle.outage.guard import Verdict, overrule
 from notfallserver.server.cycle.outage.watch import examine_primary
+from notfallserver.server.cycle.plans.start_plan import StartPlans
 from notfallserver.server.cycle.power import Order, Power
 from notfallserver.server.cycle.proofs import Proofs
 from notfallserver.server.cycle.recovery.plan import DiskPlan, plan_recovery
@@ -93,6 +94,8 @@ class Conductor:
         WayBack(means, runner, work, self._move).register()
         self._rehearse = Rehearse(means, runner, work.preparing, self._move)
         self._rehearse.register()
+        self.start_plans = StartPlans(means, runner, self.activate, self.examine)
+        self.start_plans.register()
         proofs = Proofs(
             means,
             lambda primary: self.rehearse(primary, "schedule"),
@@ -215,14 +218,16 @@ class Conductor:
     ) -> Job:
         asked = datetime.now(timezone.utc)
         row = self._row(primary)
-        with self._asking:
-            self._require(row, Event.ACTIVATE)
-            self._means.pool.primary(row.uuid).need_newest()
-            if switch_off:
-                self.fencing.need(row)
-                verdict = self.examine(row.uuid)  # which decides after the original is off
-            else:
-                verdict = self._decide(row, who, overrule_reason)
+        self._require(row, Event.ACTIVATE)
+        self._means.pool.primary(row.uuid).need_newest()
+        if switch_off:
+            self.fencing.need(row)
+            verdict = self.examine(row.uuid)  # which decides after the original is off
+        else:
+            verdict = self._decide(row, who, overrule_reason)
+        with self._asking:  # not while the guard is asked: several may be started at once
+            if not switch_off and (now := self._row(row.uuid)).last_seen != row.last_seen:
+                verdict = self._decide(now, who, overrule_reason)  # it was heard meanwhile
             self._move(row.uuid, Event.ACTIVATE, who, overrule_reason, verdict.to_json())
             self._end_replication(row.uuid)
             end_rehearsals(self._means, self._runner, row.uuid, everybody=True)

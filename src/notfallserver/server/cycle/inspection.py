@@ -10,6 +10,7 @@ from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.normal import readiness
 from notfallserver.server.cycle.outage.probe import ask, lives
 from notfallserver.server.cycle.outage.witness import default_gateways
+from notfallserver.server.cycle.plans.room import capacity_of_all, read_memory
 from notfallserver.server.cycle.standin import cpu_limit, memory_limit
 from notfallserver.server.cycle.state import WITH_STANDIN, State
 from notfallserver.server.cycle.surroundings import Surroundings
@@ -64,7 +65,7 @@ def readiness_of(means: Means, row: Primary) -> tuple[readiness.Finding, ...]:
         _facts(means, row),
         readiness.Host(
             cpus=around.cpus,
-            memory=around.memory,
+            memory=memory_limit(means.for_standin(row.uuid)),
             free=around.room,
             reflink=around.reflink,
             bridge=around.bridge,
@@ -100,7 +101,17 @@ def _facts(means: Means, row: Primary) -> readiness.Facts:
         warnings=_warnings(store),
         failed=failed,
         outlook=forecast.outlook if forecast else None,
+        crowd=_crowd(means, row),
     )
+
+
+def _crowd(means: Means, row: Primary) -> readiness.Crowd | None:
+    """If it is this one that finds no room when all start together."""
+    capacity = capacity_of_all(means, read_memory)
+    if not capacity.missing_memory or row.uuid not in {one.primary for one in capacity.rest}:
+        return None
+    count = len(capacity.fits) + len(capacity.rest)
+    return readiness.Crowd(len(capacity.fits), count, capacity.missing_memory)
 
 
 def _warnings(store: PrimaryStore | None) -> tuple[tuple[str, str], ...]:

@@ -89,7 +89,7 @@ class Rehearse:
         refuse_unaskable(machine, self._asking(machine))
         refuse_without_memory(
             free_memory(),
-            standin_memory(self.means.settings, machine),
+            standin_memory(self.means.for_standin(row.uuid), machine),
             [
                 Need(State(one.state), standin_memory(self.means.settings, one.machine))
                 for one in self.means.catalogue.primaries.all()
@@ -151,7 +151,7 @@ class Rehearse:
                 )
             ctx.note(version=prepared.version)
             machine = self._machine(primary, prepared)
-            spec = describe_rehearsal(means.settings, primary, machine, clones)
+            spec = describe_rehearsal(means.for_standin(primary), primary, machine, clones)
             stage = stack.enter_context(
                 on_stage(means.hypervisor, spec, self._asking(machine), leases_of(machine))
             )

@@ -164,7 +164,8 @@ class Work:
             self.fencing.clear_way(ctx)
             prepared = self._startable(ctx, store)
             machine = store.version(prepared.version).manifest.machine
-            times = bring_up(self.means.settings, self.means.hypervisor, store, prepared, machine)
+            settings = self.means.for_standin(primary)
+            times = bring_up(settings, self.means.hypervisor, store, prepared, machine)
             if "own_s" not in ctx.notes:
                 ctx.note(own_s=self._since(ctx), steps=times.to_json())
             answer = await_answer(ctx, self.means.hypervisor, machine_name(primary), machine)

@@ -194,6 +194,18 @@ rehearsals = Table(
     Column("picture", Boolean, nullable=False),
 )
 
+start_plan = Table(
+    "start_plan",
+    metadata,
+    Column("primary", String(36), primary_key=True),
+    Column("place", Integer, nullable=False),
+    Column("begins", String(16), nullable=False),
+    Column("delay_s", Integer, nullable=False),
+    Column("limit_s", Integer, nullable=False),
+    Column("if_fails", String(16), nullable=False),
+    Column("memory_mib", Integer, nullable=False),
+)
+
 sessions = Table(
     "sessions",
     metadata,

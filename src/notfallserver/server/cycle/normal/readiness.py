@@ -64,11 +64,21 @@ class Host:
 
 
 @dataclass(frozen=True)
+class Crowd:
+    """Of ``servers`` stand-ins only ``fits`` find room together; bytes of memory are missing."""
+
+    fits: int
+    servers: int
+    missing: int
+
+
+@dataclass(frozen=True)
 class Facts:
     """What is known of a primary. ``copies``: the newest versions that its agent made, newest
     first; ``prepared``: the newest can start; ``warnings``: code and text of what the adaptation
     noticed; ``failed``: code and
-    cause of the error of jobs of a kind that failed and were not made good."""
+    cause of the error of jobs of a kind that failed and were not made good; ``crowd``: it finds no
+    room when all start together."""
 
     machine: Machine | None
     heard: bool
@@ -81,6 +91,7 @@ class Facts:
     warnings: tuple[tuple[str, str], ...] = ()
     failed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     outlook: Outlook | None = None
+    crowd: Crowd | None = None
 
 
 def find(facts: Facts, host: Host) -> tuple[Finding, ...]:
@@ -158,6 +169,11 @@ def _machine(facts: Facts, host: Host) -> Iterator[Finding]:
         yield _warning("disk-key")
     if machine.memory and host.memory < machine.memory * NEARLY:
         yield _warning("less-memory", has=machine.memory, gets=host.memory)
+    if facts.crowd is not None:
+        crowd = facts.crowd
+        yield _warning(
+            "not-together", fits=crowd.fits, servers=crowd.servers, missing=crowd.missing
+        )
     if host.cpus < machine.cpus:
         yield _warning("fewer-processors", has=machine.cpus, gets=host.cpus)
     if facts.heard and not machine.ports:

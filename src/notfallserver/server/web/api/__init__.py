@@ -18,12 +18,13 @@ from notfallserver.server.web.api import (
     rehearsals,
     seeds,
     setting_up,
+    start_plan,
     system,
 )
 
 router = APIRouter(prefix="/api/v1")
 for part in (
-    *(primaries, actions, power, fencing, rehearsals, files, seeds, jobs, journal),
+    *(primaries, actions, start_plan, power, fencing, rehearsals, files, seeds, jobs, journal),
     *(people, account, notices, setting_up, card, health, system),
 ):
     router.include_router(part.router)

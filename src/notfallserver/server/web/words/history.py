@@ -35,6 +35,8 @@ EVENTS = {
     "overruled": "The check was overruled",
     "schedule-changed": "The schedule was changed",
     "limits-changed": "The limits were changed",
+    "start-plan-changed": "The start plan was changed",
+    "start-plan-begun": "Several servers were ordered to start",
     "proof-adapt": "The copy did not start in the rehearsal: it is made ready anew",
     "proof-deep": "It did not start again: the whole server is read once more",
     "fence-set": "What can switch the server off from afar was named",

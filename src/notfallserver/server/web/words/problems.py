@@ -269,6 +269,27 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "Install the package fonts-dejavu-core on the emergency server.",
     ),
     "bad-time": ("This is no time.", "Choose day and time of day."),
+    "nothing-to-start": (
+        "No server was chosen, or none is down any more.",
+        "Look at the list of all servers.",
+    ),
+    "start-plan-runs": (
+        "Servers are being started already.",
+        "Watch it, or stop it: what has started goes on.",
+    ),
+    "start-plan-stopped": (
+        "A server did not start, and nothing may start after it then.",
+        "See what is the matter with it; then start the others.",
+    ),
+    "bad-start-plan": (
+        "A place in the start plan can't be used as it was typed.",
+        "Waiting for a server takes 10 seconds at least; its stand-in needs 64 MiB at least.",
+    ),
+    "no-room": (
+        "The emergency server has too little memory left for it, or too little space.",
+        "Shut another stand-in down, or let its stand-in have less memory in the start plan.",
+    ),
+    "job-cancelled": ("Somebody stopped it.", "Start it on its own page."),
     "rehearsal-under-way": (
         "A rehearsal is running already. Only one at a time is possible.",
         "End it, or wait until it is over.",

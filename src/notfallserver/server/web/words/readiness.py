@@ -120,6 +120,12 @@ WORDS: dict[str, tuple[str, str]] = {
         "Its stand-in gets less memory: %(gets)s instead of %(has)s.",
         "It will be slower. Give the emergency server more memory if that is not enough.",
     ),
+    "not-together": (
+        "If all servers are down at once, only %(fits)s of %(servers)s stand-ins find room, and "
+        "this one does not: %(missing)s of memory are missing.",
+        "Give the emergency server more memory or some stand-ins less, or let this server start "
+        "earlier: in the start plan.",
+    ),
     "fewer-processors": (
         "Its stand-in gets fewer processors: %(gets)s instead of %(has)s.",
         "It will be slower. Nothing to do if that is enough for an emergency.",
@@ -147,7 +153,7 @@ READY = "Nothing stands in the way of a stand-in"
 NOT_READY = "A stand-in could not start today"
 LOOK_AT = "A stand-in can start; look at this"
 TEXTS = (*(text for pair in WORDS.values() for text in pair), READY, NOT_READY, LOOK_AT)
-_SIZES = frozenset({"free", "needs"})
+_SIZES = frozenset({"free", "needs", "missing"})
 _LIGHTS = {Severity.BLOCKER: Light.BAD, Severity.WARNING: Light.WARN}
 
 

@@ -41,10 +41,11 @@ STANDIN_EVERY = "A copy of the stand-in every %(every)s"
 STANDIN_ON_REQUEST = "Copies of the stand-in only on request"
 DEEP_EVERY = "A check of everything every %(every)s"
 DEEP_NEVER = "No check of everything"
+IN_ORDER = "In this order: %(names)s"
 TEXTS = (
     *(*VERDICTS.values(), *ENDED.values(), PAUSE, LATE, SWITCH_OFF, FELL_OVER, OF_COPY, OLDER),
     *(BLOCKS, UNSEEN, EVERY, ON_REQUEST, STANDIN_EVERY, STANDIN_ON_REQUEST, DEEP_EVERY),
-    DEEP_NEVER,
+    *(DEEP_NEVER, IN_ORDER),
 )
 SELF_EVIDENT = frozenset(
     {
@@ -87,6 +88,8 @@ def reason_of(one: Entry) -> tuple[Words, ...] | None:
         return _recovered(one)
     if one.event == "schedule-changed":
         return _schedule(one.details)
+    if one.event in ("start-plan-changed", "start-plan-begun"):
+        return (Words(IN_ORDER, {"names": ", ".join(one.details.get("order", ()))}),)
     return None
 
 
