@@ -60,6 +60,13 @@ def _soundness(damage: dict[str, Any]) -> str:
     return what + (", lost" if damage["lost"] else "")
 
 
+def _proof(row: dict[str, Any]) -> str:
+    """'passed (serving)', or how far it got."""
+    if row["proof"]:
+        return f"{row['proof']} ({row['grade']})"
+    return str(row["grade"]) if row["grade"] == "checked" else ""
+
+
 _TITLES = (
     *("VERSION", "TAKEN", "AGE", "BY", "CONSISTENT", "DISKS", "SIZE", "USED", "PREPARED"),
     *("PROOF", "CHECKED", "APPLICATIONS"),
@@ -85,7 +92,7 @@ def versions(primary: PrimaryName) -> None:
                 size(row["size"]),
                 size(row["used"]),
                 "yes" if row["prepared"] else "",
-                row["proof"],
+                _proof(row),
                 _soundness(row["damage"]),
                 ", ".join(_application(one) for one in row["applications"]),
             )

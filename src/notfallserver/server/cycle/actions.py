@@ -22,8 +22,10 @@ from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.cycle.normal.limits import Limits, Wish
 from notfallserver.server.cycle.normal.readiness import Finding
 from notfallserver.server.cycle.outage.guard import Verdict
+from notfallserver.server.cycle.own_checks import OwnChecks
 from notfallserver.server.cycle.power import Order
 from notfallserver.server.cycle.surroundings import Surroundings
+from notfallserver.server.pool.proof import Evidence, Grade
 from notfallserver.server.pool.version import Application
 from notfallserver.server.records.jobs import Job
 from notfallserver.server.vm.hypervisor import MachineState
@@ -47,7 +49,8 @@ class Damage:
 class VersionInfo:
     """One version for showing; sizes in bytes, ``source`` is agent or capture.
 
-    ``proof``: what came of its last rehearsal, passed or failed; empty: it was never rehearsed.
+    ``proof``: what came of its last rehearsal, passed or failed; empty: nothing was found out yet.
+    ``evidence`` is what was tried in it, ``grade`` what that comes to, ``failed_step`` what failed.
     """
 
     stamp: str
@@ -61,6 +64,9 @@ class VersionInfo:
     prepared: bool
     damage: Damage = Damage()
     proof: str = ""
+    grade: Grade = Grade.NONE
+    failed_step: Grade | None = None
+    evidence: Evidence | None = None
     applications: tuple[Application, ...] = ()
 
 
@@ -124,6 +130,10 @@ class Conductor(Protocol):
     @property
     def fencing(self) -> Fencing:
         """What can switch originals off from afar."""
+
+    @property
+    def checks(self) -> OwnChecks:
+        """Own checks of servers' services."""
 
     def versions(self, primary: str) -> Sequence[VersionInfo]:
         """Newest first."""

@@ -32,6 +32,7 @@ from notfallserver.server.cycle.normal.limits import LIMITS, Limits, Wish, chang
 from notfallserver.server.cycle.normal.readiness import Finding
 from notfallserver.server.cycle.outage.guard import Verdict, overrule
 from notfallserver.server.cycle.outage.watch import examine_primary
+from notfallserver.server.cycle.own_checks import OwnChecks
 from notfallserver.server.cycle.power import Order, Power
 from notfallserver.server.cycle.proofs import Proofs
 from notfallserver.server.cycle.recovery.plan import DiskPlan, plan_recovery
@@ -80,6 +81,7 @@ class Conductor:
         self._power = Power(means, self._hands, self._decide)
         self._files = FileAccess(means)
         self.shelf = Shelf(means)
+        self.checks = OwnChecks(means)
         self._asking = threading.Lock()
         care = Care(means)
         Scrub(means, runner, care).register()

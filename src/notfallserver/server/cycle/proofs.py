@@ -31,7 +31,14 @@ AGAIN_AFTER = timedelta(hours=12)
 """One that was broken off is tried again then."""
 REFUSED_FOR = timedelta(hours=1)
 """What could not begin, for want of memory perhaps, is left alone for so long."""
-MENDABLE = frozenset({"rehearsal-silent", "rehearsal-no-address", "stand-in-off"})
+MENDABLE = frozenset(
+    {
+        "rehearsal-silent",
+        "rehearsal-no-address",
+        "rehearsal-filesystem-damaged",
+        "stand-in-off",
+    }
+)
 """Failures that another adaptation, or a better copy, may mend."""
 SERIES = "proof_series"
 """In a primary's notes: failures in a row, and what was done about the last; a success ends it."""

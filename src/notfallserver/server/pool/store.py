@@ -24,6 +24,7 @@ from notfallserver.server.host.files import (
 from notfallserver.server.pool import layout
 from notfallserver.server.pool.health import SOUND, HealthRecord
 from notfallserver.server.pool.incoming import Incoming, drop_incoming
+from notfallserver.server.pool.proof import ProofRecord
 from notfallserver.server.pool.version import Version, read_version
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Disk
@@ -54,6 +55,7 @@ class PrimaryStore:
         self.paths = paths
         self.uuid = paths.root.name
         self.health = HealthRecord(paths)
+        self.proofs = ProofRecord(paths)
 
     def describe(self, name: str) -> None:
         """Keep what a rebuilt catalogue needs to know."""

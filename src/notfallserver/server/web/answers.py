@@ -16,6 +16,7 @@ from notfallserver.server.cycle.power import is_off
 from notfallserver.server.cycle.rehearsals import NOTE
 from notfallserver.server.fence.device import read_device
 from notfallserver.server.pool.layout import stamp_time
+from notfallserver.server.pool.proof import Evidence, Grade, VolumeState
 from notfallserver.server.records.jobs import Job
 from notfallserver.server.records.journal import Entry
 from notfallserver.server.records.primaries import Primary
@@ -134,6 +135,41 @@ class RehearsedAnswer(BaseModel):
         return cls.model_validate(notes[NOTE]) if NOTE in notes else None
 
 
+class VolumeCheckAnswer(BaseModel):
+    """``told`` is the end of what the check printed, or why there was none."""
+
+    volume: str
+    filesystem: str
+    state: VolumeState
+    told: str
+
+
+class ServiceCheckAnswer(BaseModel):
+    name: str
+    passed: bool
+    told: str
+
+
+class EvidenceAnswer(BaseModel):
+    """What was tried with a copy. ``unchecked``: why its file systems were not checked; ``started``
+    is empty where it never got as far as that; ``start_s``: until all answered."""
+
+    rehearsal: str
+    at: datetime
+    volumes: list[VolumeCheckAnswer]
+    unchecked: str
+    started: bool | None
+    start_s: float | None
+    ports: list[int]
+    silent: list[int]
+    checks: list[ServiceCheckAnswer]
+    picture: bool
+
+    @classmethod
+    def of(cls, kept: Evidence | None) -> EvidenceAnswer | None:
+        return cls.model_validate(asdict(kept)) if kept else None
+
+
 class RehearsalAnswer(BaseModel):
     """``outcome``: passed, failed or broken-off. ``answered_s`` seconds after its start the last of
     ``ports`` answered. ``ended_at`` is empty while it runs."""
@@ -150,10 +186,13 @@ class RehearsalAnswer(BaseModel):
     silent: list[int]
     error: ErrorAnswer | None
     picture: bool
+    evidence: EvidenceAnswer | None
 
     @classmethod
     def of(cls, one: Rehearsal) -> RehearsalAnswer:
-        return cls.model_validate({**asdict(one), "version_at": version_time(one.version)})
+        kept = Evidence.from_json(one.evidence) if one.evidence else None
+        told = {"version_at": version_time(one.version), "evidence": EvidenceAnswer.of(kept)}
+        return cls.model_validate({**asdict(one), **told})
 
 
 class PrimaryAnswer(BaseModel):
@@ -252,6 +291,9 @@ class ApplicationAnswer(BaseModel):
 
 
 class VersionAnswer(BaseModel):
+    """``proof``: passed, failed, or empty where nothing was found out yet; ``grade`` says how
+    much is proved, ``evidence`` by what, ``failed_step`` what failed first."""
+
     stamp: str
     taken_at: datetime
     source: str
@@ -262,6 +304,9 @@ class VersionAnswer(BaseModel):
     newest: bool
     prepared: bool
     proof: str
+    grade: Grade
+    failed_step: Grade | None
+    evidence: EvidenceAnswer | None
     damage: DamageAnswer
     applications: list[ApplicationAnswer]
 

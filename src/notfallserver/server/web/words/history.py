@@ -37,6 +37,7 @@ EVENTS = {
     "limits-changed": "The limits were changed",
     "proof-adapt": "The copy did not start in the rehearsal: it is made ready anew",
     "proof-deep": "It did not start again: the whole server is read once more",
+    "checks-changed": "What is checked in rehearsals was changed",
     "fence-set": "What can switch the server off from afar was named",
     "fence-forgotten": "Nothing switches the server off from afar any more",
     "fenced": "The server was switched off from afar",
