@@ -131,10 +131,13 @@ def test_an_outage_ends_it_and_the_stand_in_takes_over(scene: Scene) -> None:
     with Alive(scene.agent):
         job = scene.begin()
         until(lambda: scene.hypervisor.state(scene.rehearsal) in LIVE)
+    # The proven copy is offered before the newest, which nobody ever saw start.
+    proven, newest = scene.ask("/primaries/shop/offers")
+    assert (proven["role"], newest["role"]) == ("proven", "newest")
+    assert (proven["taken"], newest["taken"]) == (False, True)
     with Eavesdropper(scene.lab.network.namespace()) as lan:
-        done = scene.server.notfall(
-            "activate", "shop", "--overrule", "I pulled its plug", "--no-follow", "--json"
-        )
+        overrule = ["--overrule", "I pulled its plug", "--version", proven["stamp"]]
+        done = scene.server.notfall("activate", "shop", *overrule, "--no-follow", "--json")
         assert done.returncode == 0, done.stderr
         # Already in the answer to the click the rehearsal is over.
         assert scene.hypervisor.state(scene.rehearsal) is MachineState.ABSENT
@@ -143,6 +146,16 @@ def test_an_outage_ends_it_and_the_stand_in_takes_over(scene: Scene) -> None:
         until(lambda: "REACHED" in scene.console("standin"))
     assert lan.of(scene.guest.mac) > 0
     assert scene.hypervisor.state(f"standin-{scene.agent.uuid}") is MachineState.RUNNING
+    assert "older-version-chosen" in events(scene)
+    with scene.server.root() as root:
+        answer = root.post("/api/v1/primaries/shop/undo")
+        assert answer.status_code == 202, answer.text
+    assert scene.server.await_job(answer.json()["id"])["state"] == "done"
+    captured, left, before = scene.server.pool.primary(scene.agent.uuid).versions()[:3]
+    assert captured.manifest.kind == "capture" and captured.manifest.base == proven["stamp"]
+    assert (left.stamp, before.stamp) == (newest["stamp"], proven["stamp"])
+    roles = [one["role"] for one in scene.ask("/primaries/shop/offers")]
+    assert roles == ["proven", "newest", "original"]
 
 
 def _add_checks(scene: Scene) -> None:

@@ -36,11 +36,11 @@ ONE, TWO = "20261126T080000.000Z", "20261126T110000.000Z"
         (Evidence(volumes=(SOUND, SWAP)), Grade.CHECKED, Standing.UNPROVEN),
         (Evidence(volumes=(SWAP,)), Grade.PREPARED, Standing.UNPROVEN),
         (Evidence(volumes=(SOUND, HURT)), Grade.PREPARED, Standing.REFUTED),
-        # It may well start from a damaged file system; it is refuted all the same.
+        # It starts: the damage is in the original as well, and older copies would cost data.
         (
             Evidence(volumes=(HURT,), started=True, ports=(80,)),
             Grade.PREPARED,
-            Standing.REFUTED,
+            Standing.UNPROVEN,
         ),
         (Evidence(volumes=(SOUND,), started=False), Grade.CHECKED, Standing.REFUTED),
         (Evidence(started=True), Grade.STARTED, Standing.PROVEN),

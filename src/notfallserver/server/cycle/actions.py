@@ -17,6 +17,7 @@ from socket import socket
 from typing import Protocol
 
 from notfallserver.server.cycle.browse.shelf import Shelf
+from notfallserver.server.cycle.choice import Choice
 from notfallserver.server.cycle.fencing import Fencing
 from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.cycle.normal.limits import Limits, Wish
@@ -132,6 +133,10 @@ class Conductor(Protocol):
         """What can switch originals off from afar."""
 
     @property
+    def choice(self) -> Choice:
+        """Which copies a stand-in can be started from."""
+
+    @property
     def checks(self) -> OwnChecks:
         """Own checks of servers' services."""
 
@@ -177,10 +182,16 @@ class Conductor(Protocol):
         ``overrule_reason`` overrules. Returns how it is just afterwards."""
 
     def activate(
-        self, primary: str, who: str, overrule_reason: str = "", switch_off: bool = False
+        self,
+        primary: str,
+        who: str,
+        overrule_reason: str = "",
+        switch_off: bool = False,
+        version: str | None = None,
     ) -> Job:
         """Start the stand-in; ``overrule_reason`` overrules the guard, ``switch_off`` has the
-        original switched off from afar before the guard decides."""
+        original switched off from afar before the guard decides, ``version`` is the copy (None:
+        as ``cycle.choice`` decides)."""
 
     def rehearse(self, primary: str, who: str, keep_running: bool = False) -> Job:
         """Start its copy where nobody notices; ``keep_running``: for looking at it afterwards."""

@@ -283,6 +283,7 @@ class Rehearse:
         if evidence.tells_something:
             store = self.means.pool.primary(ctx.primary)
             store.proofs.keep(ctx.notes["version"], evidence)
+            store.trim_prepared({ctx.notes["version"]})
         one = Rehearsal(
             id=ctx.job.id,
             primary=ctx.primary,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
@@ -44,7 +44,7 @@ class Standing(StrEnum):
 
     PROVEN = "proven"  # it started, and nothing that was tried failed
     UNPROVEN = "unproven"
-    REFUTED = "refuted"  # a file system is damaged, or it did not start
+    REFUTED = "refuted"  # it did not start
 
 
 class Tried(StrEnum):
@@ -165,16 +165,26 @@ def grade(evidence: Evidence | None, prepared: bool) -> Grade:
 
 
 def standing(evidence: Evidence | None) -> Standing:
-    """What is silent or fails a check of one's own may only lack other machines: that leaves a
-    version unproven and does not refute it."""
+    """Only what did not start is refuted. What is silent, or fails a check of one's own, may lack
+    other machines; and a file system that is damaged in a copy that starts is damaged in the
+    original most likely, for who knows how long: there older copies would cost data for nothing."""
     if evidence is None:
         return Standing.UNPROVEN
-    steps = evidence.steps()
-    if Tried.FAILED in (steps[Grade.CHECKED], steps[Grade.STARTED]):
+    if evidence.started is False or (evidence.damaged and not evidence.started):
         return Standing.REFUTED
-    if steps[Grade.STARTED] is Tried.PASSED and Tried.FAILED not in steps.values():
+    if evidence.started and evidence.failed_step() is None:
         return Standing.PROVEN
     return Standing.UNPROVEN
+
+
+def worth_keeping(
+    sealed: Collection[str], usable: Collection[str], proofs: Mapping[str, Evidence]
+) -> set[str]:
+    """Of which versions the prepared images stay: the newest, the newest that may be started, and
+    the newest that is proven. ``usable`` are those of ``sealed`` that need not be made anew."""
+    proven = (one for one in usable if standing(proofs.get(one)) is Standing.PROVEN)
+    chosen = (max(sealed, default=""), max(usable, default=""), max(proven, default=""))
+    return {one for one in chosen if one}
 
 
 class ProofRecord:

@@ -10,13 +10,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from notfallserver.server.cycle.actions import RecoveryPlan, VersionInfo
+from notfallserver.server.cycle.choice import Offer, Role
 from notfallserver.server.cycle.normal.deep import days_of, read_deep
 from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.cycle.power import is_off
 from notfallserver.server.cycle.rehearsals import NOTE
 from notfallserver.server.fence.device import read_device
 from notfallserver.server.pool.layout import stamp_time
-from notfallserver.server.pool.proof import Evidence, Grade, VolumeState
+from notfallserver.server.pool.proof import Evidence, Grade, Standing, VolumeState
 from notfallserver.server.records.jobs import Job
 from notfallserver.server.records.journal import Entry
 from notfallserver.server.records.primaries import Primary
@@ -313,6 +314,28 @@ class VersionAnswer(BaseModel):
     @classmethod
     def of(cls, version: VersionInfo) -> VersionAnswer:
         return cls.model_validate(asdict(version))
+
+
+class OfferAnswer(BaseModel):
+    """A copy that a stand-in can be started from: ``role`` is proven, newest, or original (the
+    newest of the server itself, where the newest is of a stand-in). ``behind_s``: seconds by which
+    it is older than the newest; ``taken``: it is started where nobody chooses."""
+
+    role: Role
+    stamp: str
+    taken_at: datetime
+    kind: str
+    behind_s: float
+    prepared: bool
+    grade: Grade
+    standing: Standing
+    failed_step: Grade | None
+    proved_at: datetime | None
+    taken: bool
+
+    @classmethod
+    def of(cls, offer: Offer) -> OfferAnswer:
+        return cls.model_validate({**asdict(offer), "proved_at": offer.proved_at or None})
 
 
 class EntryAnswer(BaseModel):

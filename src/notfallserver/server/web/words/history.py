@@ -46,6 +46,7 @@ EVENTS = {
     "files-copied": "Files were taken out of a copy",
     "job-cancelled": "A job was cancelled",
     "older-version-used": "An older copy was used",
+    "older-version-chosen": "It was started from an older copy",
     "damaged-version-used": "A damaged copy was used",
     "version-unreadable": "A copy can't be read",
     "certificates-revoked": "Its agent's key was withdrawn",
