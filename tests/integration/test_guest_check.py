@@ -19,6 +19,7 @@ from notfallserver.guest.check import (
     DAMAGED,
     SKIPPED,
     Checked,
+    Comparison,
     check_filesystems,
 )
 
@@ -90,7 +91,7 @@ def _fill_fat(folder: Path, path: str) -> None:
 def checked(image: Path, copy: Path) -> dict[str, Checked]:
     shutil.copyfile(image, copy)
     with loop_device(copy) as device:
-        found = check_filesystems([device])
+        found = check_filesystems([device], Comparison())
     assert [one.volume.filesystem for one in found] == KINDS
     return {one.volume.filesystem: one for one in found}
 

@@ -53,6 +53,12 @@ ONE, TWO = "20261126T080000.000Z", "20261126T110000.000Z"
             Standing.UNPROVEN,
         ),
         (Evidence(started=True, ports=(80,), checks=(DOWN,)), Grade.STARTED, Standing.UNPROVEN),
+        (Evidence(started=True, ports=(80,), compared=9), Grade.EQUAL, Standing.PROVEN),
+        (
+            Evidence(started=True, ports=(80,), compared=9, differing=("/a",)),
+            Grade.SERVING,
+            Standing.UNPROVEN,
+        ),
         # What never ran has no silent services.
         (Evidence(started=False, silent=(80,)), Grade.PREPARED, Standing.REFUTED),
     ],
@@ -69,7 +75,8 @@ def test_without_evidence_it_is_prepared_or_nothing() -> None:
     assert grade(None, prepared=True) is Grade.PREPARED
     assert grade(None, prepared=False) is Grade.NONE
     assert standing(None) is Standing.UNPROVEN
-    order = [Grade.NONE, Grade.PREPARED, Grade.CHECKED, Grade.STARTED, Grade.SERVING]
+    order = list(Grade)
+    assert order[-3:] == [Grade.STARTED, Grade.SERVING, Grade.EQUAL]
     assert all(
         later.reaches(one) and not one.reaches(later)
         for one, later in zip(order, order[1:], strict=False)

@@ -3,18 +3,22 @@
 The image must be a clone that nobody needs afterwards. A filesystem of a frozen moment, or of a
 machine whose power was cut, has a log that was not played back yet; until that is done its checker
 finds what is no damage. So it is mounted for writing first and unmounted, as at its next start.
+While it is mounted, files of it are compared with what the original told of them.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Dict, List, Sequence
+from typing import Any, Dict, List, Sequence
 
 from notfallserver.guest.facts import Volume
 from notfallserver.guest.mounts import mounted
+from notfallserver.guest.paths import inside
 from notfallserver.guest.shell import Finished, run
 from notfallserver.guest.volumes import opened_volumes
 from notfallserver.wire.errors import NotfallError
@@ -39,6 +43,8 @@ WHY_NOT = {
     "swap": "swap holds nothing that lasts",
     "crypto_LUKS": "encrypted",
 }
+LARGEST = 1 << 20
+"""No file that is compared is larger."""
 LIMIT_S = 3600.0
 TOLD = 400
 _HARMLESS = re.compile(
@@ -60,7 +66,37 @@ class Checked:
     told: str = ""
 
 
-def check_filesystems(disks: Sequence[str]) -> List[Checked]:
+@dataclass
+class Comparison:
+    """``files``: what the original told of some files. ``compared`` are those whose filesystem
+    could be mounted, ``differing`` the paths of those that are not as they were told."""
+
+    files: Sequence[Dict[str, Any]] = ()
+    compared: int = 0
+    differing: List[str] = field(default_factory=list)
+
+    def look(self, volume: Volume, where: Path) -> None:
+        for one in self.files:
+            if str(one.get("filesystem", "")).lower() != volume.uuid.lower():
+                continue
+            self.compared += 1
+            if not _is_as_told(where, one):
+                self.differing.append(str(one.get("path", "")))
+
+
+def _is_as_told(where: Path, one: Dict[str, Any]) -> bool:
+    try:
+        path = inside(where, str(one["path"]))
+        handle = os.open(str(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as file:
+            content = file.read(LARGEST + 1)
+        told = (int(one["size"]), str(one["sha256"]))
+        return (len(content), sha256(content).hexdigest()) == told
+    except (OSError, KeyError, TypeError, ValueError, NotfallError):
+        return False
+
+
+def check_filesystems(disks: Sequence[str], comparison: Comparison) -> List[Checked]:
     """All volumes of the disks, those in arrays and volume groups as well; this writes to them."""
     found: List[Checked] = []
     with opened_volumes(disks) as volumes:
@@ -76,15 +112,15 @@ def check_filesystems(disks: Sequence[str]) -> List[Checked]:
                 if first != volume.device:
                     found.append(Checked(volume, SKIPPED, f"part of {first}"))
                     continue
-            found.append(check(volume))
+            found.append(check(volume, comparison))
     return found
 
 
-def check(volume: Volume) -> Checked:
+def check(volume: Volume, comparison: Comparison) -> Checked:
     tool = CHECKERS.get(volume.filesystem)
     if tool is None:
         return Checked(volume, SKIPPED, WHY_NOT.get(volume.filesystem, "no check is known"))
-    refused = _play_back(volume)
+    refused = _play_back(volume, comparison)
     try:
         done = run([*tool, volume.device], timeout=LIMIT_S, ok=range(-64, 256))
     except NotfallError as error:
@@ -96,15 +132,18 @@ def check(volume: Volume) -> Checked:
     return Checked(volume, state, told)
 
 
-def _play_back(volume: Volume) -> str:
+def _play_back(volume: Volume, comparison: Comparison) -> str:
     """Why it could not be mounted; empty where it could."""
     if volume.filesystem not in PLAYED_BACK:
         return ""
     # A filesystem may be set to take the whole kernel down when it finds an error.
     options = "errors=remount-ro" if volume.filesystem.startswith("ext") else ""
+    if volume.filesystem == "btrfs":
+        options = "subvolid=5"  # all of it, whatever is mounted at home
     where = Path(mkdtemp(prefix="check-"))
     try:
         with mounted(volume, where, writable=True, options=options):
+            comparison.look(volume, where)
             return ""
     except NotfallError as error:
         return error.cause

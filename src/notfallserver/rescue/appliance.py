@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence
 
 from notfallserver.guest.adapt import adapt
-from notfallserver.guest.check import check_filesystems
+from notfallserver.guest.check import Comparison, check_filesystems
 from notfallserver.guest.facts import Volume, read_hardware
 from notfallserver.guest.mounts import DATA_FILESYSTEMS, fstab_lines, mounted
 from notfallserver.guest.names import DeviceNames
@@ -73,16 +73,21 @@ def do_adapt(job: Dict[str, Any], disks: Sequence[str]) -> Dict[str, Any]:
     return {"system": done.system, "changes": done.changes, "warnings": done.warnings}
 
 
-def do_check(disks: Sequence[str]) -> Dict[str, Any]:
+def do_check(job: Dict[str, Any], disks: Sequence[str]) -> Dict[str, Any]:
     """The disks are written to: logs are played back first."""
     taken: List[str] = []
     results = []
-    for one in check_filesystems(disks):
+    comparison = Comparison(job.get("sample") or [])
+    for one in check_filesystems(disks, comparison):
         taken.append(volume_name(one.volume, taken))
         filesystem = one.volume.filesystem
         told = {"volume": taken[-1], "filesystem": filesystem, "state": one.state}
         results.append({**told, "told": one.told})
-    return {"checks": results}
+    return {
+        "checks": results,
+        "compared": comparison.compared,
+        "differing": comparison.differing,
+    }
 
 
 def volume_name(volume: Volume, taken: Sequence[str] = ()) -> str:
@@ -186,7 +191,7 @@ def main() -> None:
         if job.get("task") == "adapt":
             answer.give({"ok": True, **do_adapt(job, disks)})
         elif job.get("task") == "check":
-            answer.give({"ok": True, **do_check(disks)})
+            answer.give({"ok": True, **do_check(job, disks)})
         elif job.get("task") == "serve":
             do_serve(job, disks, answer)
         else:

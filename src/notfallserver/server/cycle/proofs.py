@@ -38,6 +38,7 @@ MENDABLE = frozenset(
         "rehearsal-silent",
         "rehearsal-no-address",
         "rehearsal-filesystem-damaged",
+        "rehearsal-content-differs",
         "stand-in-off",
     }
 )

@@ -28,7 +28,11 @@ from notfallserver.server.cycle.own_checks import script_place
 from notfallserver.server.cycle.proofs import SERIES
 from notfallserver.server.cycle.rehearsal.ask import Asked, ask_all, failed_error
 from notfallserver.server.cycle.rehearsal.checks import read_checks_of
-from notfallserver.server.cycle.rehearsal.filesystems import check_filesystems, damaged_error
+from notfallserver.server.cycle.rehearsal.filesystems import (
+    check_filesystems,
+    damaged_error,
+    differing_error,
+)
 from notfallserver.server.cycle.rehearsal.plan import (
     Need,
     asking_addresses,
@@ -172,7 +176,7 @@ class Rehearse:
                 throwaway = spare.enter_context(store.working_clones(prepared, CHECKED))
             ctx.note(version=prepared.version)
             machine = self._machine(primary, prepared)
-            self._check(ctx, trial, throwaway, machine)
+            self._check(ctx, trial, throwaway)
             spare.close()
             ctx.progress("starting in the hidden network")
             spec = describe_rehearsal(means.settings, primary, machine, clones)
@@ -197,7 +201,7 @@ class Rehearse:
 
     # -- evidence --------------------------------------------------------------------------------
 
-    def _check(self, ctx: JobContext, trial: Trial, clones: Clones, machine: Machine) -> None:
+    def _check(self, ctx: JobContext, trial: Trial, clones: Clones) -> None:
         """That there is no checking them is no fault of the copy."""
         means, medium = self.means, find_medium(self.means.rescue_dir)
         if medium is None:
@@ -205,11 +209,11 @@ class Rehearse:
             return
         ctx.progress("checking the file systems")
         try:
-            trial.add(
-                volumes=check_filesystems(
-                    means.settings, means.hypervisor, medium, clones, machine, ctx.check
-                )
+            manifest = means.pool.primary(ctx.primary).version(clones.version).manifest
+            found = check_filesystems(
+                means.settings, means.hypervisor, medium, clones, manifest, ctx.check
             )
+            trial.add(**vars(found))
         except NotfallError as error:
             log.warning("the file systems of %s could not be checked: %s", clones.version, error)
             trial.add(unchecked=error.cause[:400])
@@ -245,6 +249,8 @@ class Rehearse:
         """The worst of it: what a later step showed is worth little on a damaged file system."""
         if evidence.damaged:
             return damaged_error(evidence.damaged)
+        if evidence.differing:
+            return differing_error(evidence.differing)
         if not evidence.started or evidence.silent:
             heard = bool(stage.network.heard())
             return why_silent(

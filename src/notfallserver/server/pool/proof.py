@@ -33,6 +33,7 @@ class Grade(StrEnum):
     CHECKED = "checked"  # all its file systems are sound
     STARTED = "started"  # its system answered in a network without a way out
     SERVING = "serving"  # what the original serves answered, and one's own checks passed
+    EQUAL = "equal"  # files hold what the original's agent told of them
 
     def reaches(self, other: Grade) -> bool:
         order = list(Grade)
@@ -88,6 +89,7 @@ class Evidence:
 
     ``unchecked``: why the file systems could not be checked. ``started`` is None where the machine
     never got as far as running. ``start_s``: seconds until all that was waited for was there.
+    ``compared``: so many files were, ``differing`` are the paths of those not as the agent told.
     """
 
     rehearsal: str = ""
@@ -99,6 +101,8 @@ class Evidence:
     ports: tuple[int, ...] = ()
     silent: tuple[int, ...] = ()
     checks: tuple[ServiceCheck, ...] = ()
+    compared: int = 0
+    differing: tuple[str, ...] = ()
     picture: bool = False
 
     @property
@@ -118,6 +122,7 @@ class Evidence:
             Grade.CHECKED: _tried(clean or bool(self.damaged), bool(self.damaged)),
             Grade.STARTED: _tried(self.started is not None, not self.started),
             Grade.SERVING: _tried(bool(self.started) and served, fell_short),
+            Grade.EQUAL: _tried(bool(self.started) and self.compared > 0, bool(self.differing)),
         }
 
     def failed_step(self) -> Grade | None:
@@ -127,7 +132,7 @@ class Evidence:
     @property
     def tells_something(self) -> bool:
         """Whether it says more of the version than that it was prepared."""
-        return self.started is not None or bool(self.damaged)
+        return self.started is not None or bool(self.damaged or self.differing)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -142,6 +147,7 @@ class Evidence:
             for one in told.get("volumes", ())
         )
         told["checks"] = tuple(ServiceCheck(**one) for one in told.get("checks", ()))
+        told["differing"] = tuple(str(one) for one in told.get("differing", ()))
         for key in ("ports", "silent"):
             told[key] = tuple(int(one) for one in told.get(key, ()))
         return cls(**told)

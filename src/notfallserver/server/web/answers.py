@@ -153,7 +153,8 @@ class ServiceCheckAnswer(BaseModel):
 
 class EvidenceAnswer(BaseModel):
     """What was tried with a copy. ``unchecked``: why its file systems were not checked; ``started``
-    is empty where it never got as far as that; ``start_s``: until all answered."""
+    is empty where it never got as far as that; ``start_s``: until all answered. ``compared`` files
+    were, ``differing`` of them are not as the original's were."""
 
     rehearsal: str
     at: datetime
@@ -164,6 +165,8 @@ class EvidenceAnswer(BaseModel):
     ports: list[int]
     silent: list[int]
     checks: list[ServiceCheckAnswer]
+    compared: int
+    differing: list[str]
     picture: bool
 
     @classmethod

@@ -1,4 +1,6 @@
-"""Are the file systems of a copy sound? Asked of a throwaway clone, inside the appliance.
+"""Are the file systems of a copy sound, and do files in it hold what the original's agent told?
+
+Asked of a throwaway clone, inside the appliance.
 
 What the appliance answers was written beside a foreign image, so everything in it is checked.
 """
@@ -6,16 +8,17 @@ What the appliance answers was written beside a foreign image, so everything in 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 
 from notfallserver.server.pool.proof import VolumeCheck, VolumeState
 from notfallserver.server.pool.store import Clones
+from notfallserver.server.pool.version import Manifest
 from notfallserver.server.rescue_medium import Medium
 from notfallserver.server.settings import Settings
 from notfallserver.server.vm.appliance import run_appliance
 from notfallserver.server.vm.hypervisor import Hypervisor
 from notfallserver.server.vm.spec import Accelerator
 from notfallserver.wire.errors import NotfallError
-from notfallserver.wire.facts import Machine
 
 CHECK_LIMIT_S = 4 * 3600.0
 """A full check of many terabytes takes hours; an activation ends it at once."""
@@ -23,29 +26,45 @@ MOST_VOLUMES = 256
 TEXT = 400
 
 
+@dataclass(frozen=True)
+class Checked:
+    """All volumes; how many files were compared, and the paths of those that differ."""
+
+    volumes: tuple[VolumeCheck, ...]
+    compared: int
+    differing: tuple[str, ...]
+
+
 def check_filesystems(
     settings: Settings,
     hypervisor: Hypervisor,
     medium: Medium,
     clones: Clones,
-    machine: Machine,
+    manifest: Manifest,
     check: Callable[[], None],
-) -> tuple[VolumeCheck, ...]:
+) -> Checked:
     """All volumes of ``clones``, which are written to: logs are played back first."""
     answer = run_appliance(
         hypervisor,
         medium,
         clones.disks,
-        {"task": "check"},
+        {"task": "check", "sample": [asdict(one) for one in manifest.sample]},
         timeout=CHECK_LIMIT_S,
         accelerator=Accelerator(settings.accelerator),
         check=check,
-        sectors=[one.sector for one in machine.disks],
+        sectors=[one.sector for one in manifest.machine.disks],
     )
     if not answer.get("ok"):
         told = answer.get("error")
         raise NotfallError.from_json(told if isinstance(told, dict) else {}, 500)
-    return read_checks(answer.get("checks"))
+    paths = {one.path for one in manifest.sample}
+    compared, differing = answer.get("compared"), answer.get("differing")
+    known = [one for one in differing if one in paths] if isinstance(differing, list) else []
+    return Checked(
+        read_checks(answer.get("checks")),
+        min(compared, len(manifest.sample)) if type(compared) is int and compared > 0 else 0,
+        tuple(dict.fromkeys(known)),
+    )
 
 
 def read_checks(told: object) -> tuple[VolumeCheck, ...]:
@@ -70,6 +89,17 @@ def damaged_error(damaged: tuple[VolumeCheck, ...]) -> NotfallError:
         f"A file system of the copy is damaged. {named}"[:1000],
         "Check that file system on the server itself. If it is sound there, have everything read "
         "once: notfall replicate --deep.",
+        status=409,
+    )
+
+
+def differing_error(paths: tuple[str, ...]) -> NotfallError:
+    """Why a rehearsal failed, files named."""
+    return NotfallError(
+        "rehearsal-content-differs",
+        f"Files of the copy are not as the original's were: {', '.join(paths)}"[:1000],
+        "Have everything read once: notfall replicate --deep. Look at the disks and the memory of "
+        "both machines.",
         status=409,
     )
 

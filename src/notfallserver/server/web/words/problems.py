@@ -311,6 +311,11 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "Have that file system checked on the server itself. If it is sound there, everything is "
         "read once more by itself, and the next copy is tried again.",
     ),
+    "rehearsal-content-differs": (
+        "Files in the copy are not as they are on the server.",
+        "Everything is read once more by itself, and the next copy is tried again. If it stays so, "
+        "have the disks and the memory of both machines checked.",
+    ),
     "rehearsal-silent": (
         "The copy did not come up.",
         "Show the picture of its screen to whoever looks after the server.",

@@ -15,12 +15,14 @@ GRADES: dict[Grade, str] = {
     Grade.CHECKED: "its file systems are sound",
     Grade.STARTED: "started in a rehearsal",
     Grade.SERVING: "started in a rehearsal, and its services answered",
+    Grade.EQUAL: "started in a rehearsal, its services answered, and its files are right",
 }
 """What is worth a word beside "ready to start"."""
 FAILED: dict[Grade, str] = {
     Grade.CHECKED: "a file system in it is damaged",
     Grade.STARTED: "did not start in a rehearsal",
     Grade.SERVING: "started in a rehearsal, but not all its services answered",
+    Grade.EQUAL: "started in a rehearsal, but files in it are wrong",
 }
 UNTRIED = "never started in a rehearsal"
 OFFERS: dict[Role, str] = {
