@@ -193,6 +193,8 @@ def test_on_schedule_a_server_with_an_address_by_dhcp_gets_it_in_hiding_too(
         assert (row["outcome"], row["ports"], row["who"]) == ("passed", [PORT], "schedule")
         (checked,) = row["evidence"]["volumes"]
         assert (checked["filesystem"], checked["state"]) == ("vfat", "clean"), checked
+        told = row["evidence"]
+        assert (told["system"], told["failed_units"], told["login"]) == ("running", [], True)
         checks = {one["name"]: one["passed"] for one in row["evidence"]["checks"]}
         assert checks == dict.fromkeys(("http://shop.example/", "script/greets"), True), row
         version = scene.ask("/primaries/shop/versions")[0]

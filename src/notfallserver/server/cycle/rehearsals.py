@@ -63,6 +63,7 @@ from notfallserver.server.rescue_medium import find_medium
 from notfallserver.server.vm.hypervisor import LIVE
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Machine
+from notfallserver.wire.report import last_report
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,12 @@ ENDS_WITHIN_S = 15.0
 NOTE = "rehearsal"
 """In a primary's notes: the last rehearsal that said something, for showing it quickly."""
 TICK_S = 2.0
+CONSOLE_END = 256 << 10
+FIRST_REPORT_S = 15.0
+"""A copy whose agent has told nothing of its system then has none, or no serial console."""
+REPORTS_S = 180.0
+"""One that is still starting then is told as such."""
+STARTING = ("initializing", "starting")
 
 
 @dataclass
@@ -192,6 +199,8 @@ class Rehearse:
                 stage.network.connect,
                 min(ANSWER_WITHIN, whole),
             )
+            if answer.alive:
+                self._hear_system(ctx, trial, clones)
             self._keep_answer(ctx, trial, stage, machine, answer)
             while ctx.parameters.get("keep_running") and time.monotonic() - began < whole:
                 if means.hypervisor.state(stage.name) not in LIVE:
@@ -233,6 +242,20 @@ class Rehearse:
         trial.add(picture=self._take_picture(ctx, stage.name))
         error = self._what_failed(trial.evidence, stage, machine)
         self._keep(ctx, Outcome.FAILED if error else Outcome.PASSED, error, trial.evidence)
+
+    def _hear_system(self, ctx: JobContext, trial: Trial, clones: Clones) -> None:
+        """What the copy's own agent tells of its system; one without is not waited for long."""
+        began, report = time.monotonic(), None
+        while report is None or report.system in STARTING:
+            within = FIRST_REPORT_S if report is None else REPORTS_S
+            if time.monotonic() - began > within:
+                break
+            report = last_report(_end_of(clones.directory / "console.log"))
+            if report is None or report.system in STARTING:
+                ctx.progress("waiting for the service")
+                ctx.sleep(1)
+        if report is not None:
+            trial.add(system=report.system, failed_units=report.failed, login=report.login)
 
     def _ask_own(self, ctx: JobContext, trial: Trial, stage: Stage, machine: Machine) -> None:
         """The checks that people want made."""
@@ -367,6 +390,16 @@ def clear_rehearsals(means: Means) -> None:
             clear_rehearsal(means, row.uuid)
         except NotfallError as error:
             log.warning("%s: %s", row.name, error)
+
+
+def _end_of(log_file: Path) -> str:
+    """The machine writes it, so it may be of any length."""
+    try:
+        with log_file.open("rb") as file:
+            file.seek(max(0, log_file.stat().st_size - CONSOLE_END))
+            return file.read(CONSOLE_END).decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def picture_path(means: Means, primary: str, rehearsal: str) -> Path:

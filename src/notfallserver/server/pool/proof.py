@@ -89,6 +89,8 @@ class Evidence:
 
     ``unchecked``: why the file systems could not be checked. ``started`` is None where the machine
     never got as far as running. ``start_s``: seconds until all that was waited for was there.
+    ``system`` is what its systemd says of itself, ``failed_units`` what did not start in it, and
+    ``login`` whether somebody could log in; empty and None where its agent could not tell.
     ``compared``: so many files were, ``differing`` are the paths of those not as the agent told.
     """
 
@@ -101,6 +103,9 @@ class Evidence:
     ports: tuple[int, ...] = ()
     silent: tuple[int, ...] = ()
     checks: tuple[ServiceCheck, ...] = ()
+    system: str = ""
+    failed_units: tuple[str, ...] = ()
+    login: bool | None = None
     compared: int = 0
     differing: tuple[str, ...] = ()
     picture: bool = False
@@ -148,6 +153,7 @@ class Evidence:
         )
         told["checks"] = tuple(ServiceCheck(**one) for one in told.get("checks", ()))
         told["differing"] = tuple(str(one) for one in told.get("differing", ()))
+        told["failed_units"] = tuple(str(one) for one in told.get("failed_units", ()))
         for key in ("ports", "silent"):
             told[key] = tuple(int(one) for one in told.get(key, ()))
         return cls(**told)

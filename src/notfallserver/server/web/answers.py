@@ -153,8 +153,9 @@ class ServiceCheckAnswer(BaseModel):
 
 class EvidenceAnswer(BaseModel):
     """What was tried with a copy. ``unchecked``: why its file systems were not checked; ``started``
-    is empty where it never got as far as that; ``start_s``: until all answered. ``compared`` files
-    were, ``differing`` of them are not as the original's were."""
+    is empty where it never got as far as that; ``start_s``: until all answered. ``system``,
+    ``failed_units`` and ``login``: what its systemd says, as far as its agent told. ``compared``
+    files were, ``differing`` of them are not as the original's were."""
 
     rehearsal: str
     at: datetime
@@ -165,6 +166,9 @@ class EvidenceAnswer(BaseModel):
     ports: list[int]
     silent: list[int]
     checks: list[ServiceCheckAnswer]
+    system: str
+    failed_units: list[str]
+    login: bool | None
     compared: int
     differing: list[str]
     picture: bool
