@@ -20,6 +20,7 @@ from notfallserver.agent.line import Line
 from notfallserver.agent.meeting import Meeting
 from notfallserver.agent.outcome import Outcome
 from notfallserver.agent.place import boot_id, take_lock
+from notfallserver.agent.report import tell_system
 from notfallserver.agent.run import Replication
 from notfallserver.agent.seed import SeedDesk, check_place, seed_lines
 from notfallserver.agent.servers import Server
@@ -88,6 +89,8 @@ class Duty:
                 first, pause, self._untold = False, _FIRST_PAUSE, None
             except NotfallError as error:
                 self._log.warning("poll: %s", error)
+                if self._role() == "stand-in" and not tell_system():
+                    pause = _FIRST_PAUSE  # of a rehearsal: soon there is more to tell
                 self._stop.wait(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
                 continue

@@ -133,6 +133,7 @@ def plan_adaptation(system: System, hardware: Hardware, original: Machine) -> Pl
     steps += late
     steps += _boot_loader(system, hardware)
     warnings += _missing_nic_drivers(system, hardware)
+    warnings += _odd_boot_loader(system, hardware)
     return Plan(tuple(steps), tuple(warnings))
 
 
@@ -375,6 +376,15 @@ def _no_loader(firmware: str, remedy: str) -> NotfallError:
         f"The image has no boot loader for {firmware}, and none can be installed.",
         remedy,
     )
+
+
+def _odd_boot_loader(system: System, hardware: Hardware) -> List[Warning]:
+    """One that nobody here can mend: it may still start, and only a rehearsal tells."""
+    if hardware.firmware != "bios" or "grub" in system.boot_code:
+        return []
+    if "other" not in system.boot_code:
+        return []
+    return [Warning("odd-boot-loader", "Its boot loader is not GRUB, and is left as it is.")]
 
 
 def _missing_nic_drivers(system: System, hardware: Hardware) -> List[Warning]:

@@ -48,6 +48,7 @@ CHANGEABLE = (
     "scrub_days",
     "scrub_mib_s",
     "rehearsal_days",
+    "rehearse_each_copy",
     "heartbeat_timeout_s",
 )
 """What may be changed while the server runs, because it is asked for anew each time."""
@@ -83,6 +84,9 @@ class Settings(BaseSettings):
     """So fast versions are read for that, in MiB a second; 0: as fast as the disks can."""
     rehearsal_days: int = Field(default=7, ge=0, le=3650)
     """Every copy is rehearsed this often, in days; 0: only on request."""
+    rehearse_each_copy: int = Field(default=0, ge=0, le=1)
+    """1: every new copy is rehearsed as well, where memory and processors are free and nothing else
+    is under way."""
     rehearsal_minutes: int = Field(default=30, ge=1, le=1440)
     """A rehearsal ends by itself after so many minutes."""
     share_blocks: bool = True

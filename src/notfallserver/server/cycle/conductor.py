@@ -18,6 +18,7 @@ from typing import Any
 from notfallserver.server.cycle import actions
 from notfallserver.server.cycle.browse.shelf import Shelf
 from notfallserver.server.cycle.care import Care
+from notfallserver.server.cycle.choice import Choice
 from notfallserver.server.cycle.duties import Duties
 from notfallserver.server.cycle.emergency.captures import Captures
 from notfallserver.server.cycle.fencing import Fencing
@@ -32,6 +33,7 @@ from notfallserver.server.cycle.normal.limits import LIMITS, Limits, Wish, chang
 from notfallserver.server.cycle.normal.readiness import Finding
 from notfallserver.server.cycle.outage.guard import Verdict, overrule
 from notfallserver.server.cycle.outage.watch import examine_primary
+from notfallserver.server.cycle.own_checks import OwnChecks
 from notfallserver.server.cycle.plans.start_plan import StartPlans
 from notfallserver.server.cycle.power import Order, Power
 from notfallserver.server.cycle.proofs import Proofs
@@ -81,6 +83,8 @@ class Conductor:
         self._power = Power(means, self._hands, self._decide)
         self._files = FileAccess(means)
         self.shelf = Shelf(means)
+        self.checks = OwnChecks(means)
+        self.choice = Choice(means)
         self._asking = threading.Lock()
         care = Care(means)
         Scrub(means, runner, care).register()
@@ -214,12 +218,17 @@ class Conductor:
     # -- outage and activation -------------------------------------------------------------------
 
     def activate(
-        self, primary: str, who: str, overrule_reason: str = "", switch_off: bool = False
+        self,
+        primary: str,
+        who: str,
+        overrule_reason: str = "",
+        switch_off: bool = False,
+        version: str | None = None,
     ) -> Job:
         asked = datetime.now(timezone.utc)
         row = self._row(primary)
         self._require(row, Event.ACTIVATE)
-        self._means.pool.primary(row.uuid).need_newest()
+        stamp = self.choice.settle(row, version)
         if switch_off:
             self.fencing.need(row)
             verdict = self.examine(row.uuid)  # which decides after the original is off
@@ -236,6 +245,7 @@ class Conductor:
                     "asked_at": asked.isoformat(),
                     "overruled": overrule_reason,
                     "switch_off": switch_off,
+                    "version": stamp,
                 }
                 return self._runner.submit("activate", row.uuid, parameters, who)
             except NotfallError as error:
@@ -310,7 +320,7 @@ class Conductor:
     ) -> tuple[DiskPlan, actions.RecoveryPlan]:
         row = self._row(primary)
         target = self._means.catalogue.targets.by_code(target_code)
-        original = self._means.pool.primary(row.uuid).need_newest().manifest.machine
+        original = self._means.pool.primary(row.uuid).need_current().manifest.machine
         plan = plan_recovery(original, target.machine, disk_map or {})
         moves = tuple(
             actions.DiskMove(

@@ -15,7 +15,9 @@ from notfallserver.server.cycle.standin import cpu_limit, memory_limit
 from notfallserver.server.cycle.state import WITH_STANDIN, State
 from notfallserver.server.cycle.surroundings import Surroundings
 from notfallserver.server.cycle.views import forecast_of
+from notfallserver.server.host.memory import free_memory
 from notfallserver.server.host.network import find_manager, read_links
+from notfallserver.server.pool.proof import Standing, standing
 from notfallserver.server.pool.store import PrimaryStore
 from notfallserver.server.records.primaries import Primary
 from notfallserver.server.rescue_medium import find_medium
@@ -59,7 +61,7 @@ def readiness_of(means: Means, row: Primary) -> tuple[readiness.Finding, ...]:
     """What stands in the way of replacing this primary; nothing while a stand-in works."""
     if row.state in WITH_STANDIN or row.state == State.OUTAGE:
         return ()
-    around = look_around(means, asking=False)
+    around, settings = look_around(means, asking=False), means.present()
     others = any(one.machine for one in means.catalogue.primaries.all() if one.uuid != row.uuid)
     return readiness.find(
         _facts(means, row),
@@ -74,6 +76,8 @@ def readiness_of(means: Means, row: Primary) -> tuple[readiness.Finding, ...]:
             accelerated=around.accelerated,
             uefi=_has_uefi(means),
             witnesses=bool(around.gateways or around.witnesses or others),
+            idle_memory=free_memory(),
+            rehearses=bool(settings.rehearsal_days or settings.rehearse_each_copy),
         ),
     )
 
@@ -83,6 +87,7 @@ def _facts(means: Means, row: Primary) -> readiness.Facts:
     versions = store.versions(most=readiness.LOOK_BACK * 4) if store else []
     best = store.best() if store else None
     prepared = store.prepared(best.stamp) if store and best else None
+    proofs = store.proofs.all() if store else {}
     forecast = forecast_of(means, row)
     failed = {
         job.kind: (str(job.error.get("code", "")), str(job.error.get("cause", "")))
@@ -100,6 +105,8 @@ def _facts(means: Means, row: Primary) -> readiness.Facts:
         prepared=prepared is not None,
         warnings=_warnings(store),
         failed=failed,
+        evidence=proofs.get(best.stamp) if best else None,
+        proven=any(standing(one) is Standing.PROVEN for one in proofs.values()),
         outlook=forecast.outlook if forecast else None,
         crowd=_crowd(means, row),
     )

@@ -5,6 +5,7 @@
     <pool>/<primary-uuid>/
       primary.json                    name and newest facts
       health.json                     when each version was checked, and what is damaged in it
+      proofs.json                     what each version's last rehearsal proved
       versions/<stamp>/               manifest.json, disk0.raw, disk0.idx, ...
       incoming/                       at most one unfinished version
       prepared/<stamp>/               adapted clone of that version; prepared.json is its seal
@@ -29,6 +30,7 @@ STANDIN = "standin.json"
 RUN = "run.json"
 PRIMARY = "primary.json"
 HEALTH = "health.json"
+PROOFS = "proofs.json"
 
 _STAMP = re.compile(r"\d{8}T\d{6}\.\d{3}Z")
 
@@ -83,6 +85,10 @@ class PrimaryPaths:
     @property
     def health(self) -> Path:
         return self.root / HEALTH
+
+    @property
+    def proofs(self) -> Path:
+        return self.root / PROOFS
 
     @property
     def versions(self) -> Path:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from itertools import islice
 
+from notfallserver.server.cycle.choice import wished
 from notfallserver.server.cycle.elsewhere import works_elsewhere
 from notfallserver.server.cycle.outage.examine import examine
 from notfallserver.server.cycle.outage.guard import Verdict
-from notfallserver.server.pool.store import Pool
+from notfallserver.server.pool.store import Pool, PrimaryStore
 from notfallserver.server.records.primaries import Primaries, Primary
 from notfallserver.server.settings import Settings
+from notfallserver.wire.facts import Machine
 
 
 def examine_primary(
@@ -28,7 +31,7 @@ def examine_primary(
         for address in other.machine.addresses()
     ]
     return examine(
-        machine.addresses(),
+        addresses_to_ask(pool.primary(row.uuid) if row.newest_version else None, row, machine),
         interface=settings.lan_bridge,
         ports=machine.ports[:8],
         heartbeat_age=heartbeat_age(row),
@@ -36,6 +39,21 @@ def examine_primary(
         other_addresses=others,
         fenced_age=fenced_age,
     )
+
+
+def addresses_to_ask(store: PrimaryStore | None, row: Primary, machine: Machine) -> list[str]:
+    """Of the original, and of what a stand-in has: they differ where somebody starts an older copy
+    of before its addresses were changed."""
+    found = machine.addresses()
+    for version in store.versions() if store else ():
+        if version.stamp == wished(row):
+            found += version.manifest.machine.addresses()
+    newest = (
+        (one for one in store.versions() if one.manifest.kind == "replication") if store else ()
+    )
+    for version in islice(newest, 1):
+        found += version.manifest.machine.addresses()
+    return list(dict.fromkeys(found))
 
 
 def heartbeat_age(row: Primary) -> float | None:

@@ -10,10 +10,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from notfallserver.server.records.people import Role
 from notfallserver.server.records.primaries import Primary
-from notfallserver.server.web.answers import JobAnswer, PlanAnswer
+from notfallserver.server.web.answers import JobAnswer, OfferAnswer, PlanAnswer
 from notfallserver.server.web.api.primaries import Name
 from notfallserver.server.web.peer import house_of
-from notfallserver.server.web.people import Administrator, Operator, require_role
+from notfallserver.server.web.people import Administrator, Operator, Person, require_role
 from notfallserver.wire.errors import NotfallError
 
 router = APIRouter(tags=["actions"])
@@ -23,13 +23,15 @@ class ActivateRequest(BaseModel):
     """``overrule_reason`` starts the stand-in against the guard's advice, and is journalled.
 
     ``switch_off``: the original is switched off from afar first, whether it lives or not; the guard
-    decides afterwards.
+    decides afterwards. ``version``: the copy; left out: the one that is marked ``taken`` among the
+    offers.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     overrule_reason: str = Field(default="", max_length=1000)
     switch_off: bool = False
+    version: str | None = Field(default=None, max_length=64)
 
 
 class ReplicateRequest(BaseModel):
@@ -122,8 +124,17 @@ def activate(request: Request, name: Name, body: ActivateRequest, who: Operator)
             "Either the original is switched off, and the guard decides then, or it is overruled.",
             "Leave one of them out.",
         )
-    job = house_of(request).conductor.activate(primary.uuid, who, reason, body.switch_off)
+    job = house_of(request).conductor.activate(
+        primary.uuid, who, reason, body.switch_off, body.version
+    )
     return JobAnswer.of(job, primary.name)
+
+
+@router.get("/primaries/{name}/offers")
+def list_offers(request: Request, name: Name, who: Person) -> list[OfferAnswer]:
+    """The copies that a stand-in can be started from, the newest proven one first."""
+    found = house_of(request).conductor.choice.offers(_primary(request, name))
+    return [OfferAnswer.of(one) for one in found]
 
 
 @router.post("/primaries/{name}/recovery-plan")

@@ -312,10 +312,30 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "They may need another machine, and in a rehearsal there is none. Whoever looks after the "
         "server can tell.",
     ),
+    "rehearsal-check-failed": (
+        "The copy started, but not all of its services passed their checks.",
+        "They may need another machine, and in a rehearsal there is none. Whoever looks after the "
+        "server can tell.",
+    ),
+    "bad-check": (
+        "This can't be checked so.",
+        "Name a port, the address of a page such as https://shop.example/login, or a script that "
+        "lies on the emergency server.",
+    ),
     "rehearsal-no-address": (
         "The copy started, but nothing answered under the server's addresses.",
         "If the server gets its address from a router, that is normal: in a rehearsal there is no "
         "router. Otherwise show the picture to whoever looks after the server.",
+    ),
+    "rehearsal-filesystem-damaged": (
+        "A file system in the copy is damaged.",
+        "Have that file system checked on the server itself. If it is sound there, everything is "
+        "read once more by itself, and the next copy is tried again.",
+    ),
+    "rehearsal-content-differs": (
+        "Files in the copy are not as they are on the server.",
+        "Everything is read once more by itself, and the next copy is tried again. If it stays so, "
+        "have the disks and the memory of both machines checked.",
     ),
     "rehearsal-silent": (
         "The copy did not come up.",

@@ -66,6 +66,7 @@ _OF_COPY = {
     "version-unreadable": OF_COPY,
     "damage-in-stand-in": OF_COPY,
     "files-shown": OF_COPY,
+    "older-version-chosen": OF_COPY,
     "seed-exported": OF_COPY,
 }
 
