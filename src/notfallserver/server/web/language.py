@@ -67,6 +67,7 @@ PHASES = {
     "switching the original off": "switching the old server off",
     "starting in the hidden network": "starting in a network of its own",
     "works in the hidden network": "works in a network of its own",
+    "making it fit the new disks": "making it fit the new disks",
     "copying back": "copying back",
     "last delta": "copying back the last changes",
     "adapting to the new hardware": "adapting to the new hardware",
