@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,11 +21,16 @@ from agent_receiver import command, loop_device
 
 from notfallserver.guest.larger import grow_disks
 from notfallserver.rescue.reshape import measure, reshape
-from notfallserver.server.host.clone import differing_blocks, written_stretches
+from notfallserver.server.host.clone import clone_file, differing_blocks, written_stretches
 from notfallserver.server.host.mount import unmount_image
 from notfallserver.server.pool.incoming import seal_directory, utc_now
 from notfallserver.server.pool.index import Index, hash_index, make_index
-from notfallserver.server.pool.reshaped import Reshaping, drop_reshaped, find_reshaped
+from notfallserver.server.pool.reshaped import (
+    Reshaping,
+    drop_reshaped,
+    find_reshaped,
+    last_reshaped,
+)
 from notfallserver.server.pool.setup import prepare_pool
 from notfallserver.server.pool.store import Pool, PrimaryStore
 from notfallserver.server.pool.version import DiskImage, Manifest, Version
@@ -160,7 +166,8 @@ def index_image(at: int, raw: Path) -> DiskImage:
 
 def make_reshaped(store: PrimaryStore, version: Version, shape: list[dict[str, Any]]) -> Version:
     """As the server does it, but for the machine around the appliance's program."""
-    with Reshaping(store, version, shape) as making, ExitStack() as stack:
+    last = last_reshaped(store, shape)
+    with Reshaping(store, version, shape, last) as making, ExitStack() as stack:
         changed = making.changed()
         sources = [stack.enter_context(parted(one)) for one in making.sources]
         targets = [stack.enter_context(parted(making.image(at))) for at in changed]
@@ -252,6 +259,68 @@ def verify_table(device: str, gpt: bool) -> None:
         assert "No problems found" in command("sgdisk", "-v", device)
     else:
         command("sfdisk", "-V", device)
+
+
+def test_the_next_round_of_a_copied_filesystem_has_little_to_send(
+    store: PrimaryStore, tmp_path: Path
+) -> None:
+    version = make_version(store, tmp_path, [(800, GPT, {2: "xfs", 3: "swap"})])
+    shape = [{"sources": [0], "size": 680 * MIB}]
+    first = make_reshaped(store, version, shape)
+    second = next_version(store, version)
+    with parted(second.raw(0)) as device:
+        with mounted(node(device, 2), tmp_path / "mount"):
+            (tmp_path / "mount/shop/order-3").unlink()
+            with (tmp_path / "mount/shop/order-1").open("r+b") as order:
+                told = order.read(4)
+                order.seek(0)
+                # the same length and, as a copy must not trust it, the same time
+                order.write(bytes(255 - one for one in told))
+            os.utime(tmp_path / "mount/shop/order-1", (1, 1))
+            (tmp_path / "mount/shop/new").write_bytes(b"new")
+        before = files_of(node(device, 2), tmp_path / "mount")
+    index_anew(second)
+    done = make_reshaped(store, second, shape)
+    check_index(done)
+    with parted(done.raw(0)) as device:
+        assert files_of(node(device, 2), tmp_path / "mount") == before
+    with Index(first.idx(0)) as old, Index(done.idx(0)) as new:
+        differing = sum(old[number] != new[number] for number in range(new.blocks))
+    assert 0 < differing < 40 and new.blocks > 10000
+
+
+def test_nothing_of_an_earlier_round_is_left_where_there_are_holes_now(
+    store: PrimaryStore, tmp_path: Path
+) -> None:
+    """The earlier copy's place was told wrongly here, as it may be when sizes change."""
+    version = make_version(store, tmp_path, [(100, "label: dos\n", {})])
+    shape = [{"sources": [0], "size": 50 * MIB}]
+    place = {"disk": 0, "from": 10 * MIB, "to": 10 * MIB, "size": 20 * MIB, "how": "copied"}
+    told = {"label": "dos", "first": MIB, "places": [place]}
+    with Reshaping(store, version, shape) as making:
+        with making.image(0).open("r+b") as image:
+            image.seek(10 * MIB)
+            image.write(os.urandom(20 * MIB))
+        first = making.seal(making.compose({0: told}), lambda done, total: None)
+    second = next_version(store, version)
+    with Reshaping(store, second, shape, first) as making:
+        with making.image(0).open("rb") as image:
+            image.seek(10 * MIB)
+            assert any(image.read(MIB))
+        told["places"] = [{**place, "how": "kept"}]
+        done = making.seal(making.compose({0: told}), lambda done, total: None)
+    check_index(done)
+    assert not any(done.raw(0).read_bytes()[10 * MIB :])
+
+
+def next_version(store: PrimaryStore, base: Version) -> Version:
+    """A capture of the same disks."""
+    incoming = store.paths.incoming
+    incoming.mkdir()
+    for disk in base.manifest.disks:
+        for path in (base.raw(disk.index), base.idx(disk.index)):
+            clone_file(path, incoming / path.name)
+    return seal_directory(store.paths, replace(base.manifest, stamp=store.fresh_stamp()))
 
 
 def test_two_disks_go_onto_one_and_grow_there(store: PrimaryStore, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Iterator, List
+from uuid import UUID
 
 from notfallserver.guest.facts import Volume
 from notfallserver.guest.layout import MIB
@@ -122,15 +123,35 @@ def extend(volume: Volume) -> bool:
 
 
 def copy_xfs(source: Volume, target: Volume) -> None:
-    """A new XFS on ``target`` with identity, features and files of ``source``."""
+    """An XFS on ``target`` with identity, features and files of ``source``.
+
+    Where an earlier copy lies there already, all contents are compared and only what differs is
+    written, so that the next round of a recovery has little to send.
+    """
     with _mounted(source) as old:
-        features = _features(run(["xfs_info", str(old)]).out)
-        identity = ["-m", f"uuid={source.uuid}"]
-        label = ["-L", source.label] if source.label else []
-        run(["mkfs.xfs", "-q", "-f", *identity, *features, *label, target.device], timeout=LONG)
+        again = _same_xfs(source, target)
+        if not again:
+            features = _features(run(["xfs_info", str(old)]).out)
+            identity = ["-m", f"uuid={source.uuid}"]
+            label = ["-L", source.label] if source.label else []
+            make = ["mkfs.xfs", "-q", "-f", *identity, *features, *label, target.device]
+            run(make, timeout=LONG)
         with _mounted(replace(target, filesystem="xfs")) as new:
-            files = ["rsync", "-aHAXS", "--numeric-ids", f"{old}/", f"{new}/"]
+            differing = ["--checksum", "--inplace", "--no-whole-file", "--delete"] if again else []
+            files = ["rsync", "-aHAXS", "--numeric-ids", *differing, f"{old}/", f"{new}/"]
             run(files, timeout=LONG)
+
+
+def _same_xfs(source: Volume, target: Volume) -> bool:
+    """Whether ``target`` has an XFS of the same identity that fills it."""
+    with open(target.device, "rb") as raw:
+        head = raw.read(48)
+    block = int.from_bytes(head[4:8], "big")
+    if head[:4] != b"XFSB" or not block:
+        return False
+    size = int.from_bytes(head[8:16], "big") * block
+    same = UUID(bytes=head[32:48]) == UUID(source.uuid)
+    return same and size == target.size // block * block
 
 
 _FEATURES = {

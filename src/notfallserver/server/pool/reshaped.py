@@ -19,6 +19,7 @@ from notfallserver.server.host.clone import (
     copy_range,
     extents,
     moved_extents,
+    punch_hole,
     unlike_blocks,
     written_stretches,
 )
@@ -61,6 +62,18 @@ def find_reshaped(store: PrimaryStore, stamp: str, shape: Shape) -> Version | No
     return Version(path, replace(store.version(stamp).manifest, disks=images))
 
 
+def last_reshaped(store: PrimaryStore, shape: Shape) -> Version | None:
+    """The newest for these disks: what had to be copied file by file goes on from there."""
+    paths = store.paths.reshaped.iterdir() if store.paths.reshaped.exists() else ()
+    for path in sorted(paths, reverse=True):
+        try:
+            if (found := find_reshaped(store, path.name, shape)) is not None:
+                return found
+        except NotfallError:
+            continue  # its version is gone, or it is no version's
+    return None
+
+
 def drop_reshaped(store: PrimaryStore, but: str = "") -> None:
     """Remove all of a primary, except that of the version ``but``."""
     for one in store.paths.reshaped.iterdir() if store.paths.reshaped.exists() else ():
@@ -71,8 +84,12 @@ def drop_reshaped(store: PrimaryStore, but: str = "") -> None:
 class Reshaping:
     """One that is being made: use as a context manager; without its seal nothing is left."""
 
-    def __init__(self, store: PrimaryStore, version: Version, shape: Shape) -> None:
-        self._store = store
+    def __init__(
+        self, store: PrimaryStore, version: Version, shape: Shape, last: Version | None = None
+    ) -> None:
+        """``last``: the one before, see :func:`last_reshaped`."""
+        self._last = last
+        self._copied: dict[int, list[tuple[int, int]]] = {}
         self._version = version
         self._shape = shape
         self.directory = store.paths.reshaped / version.stamp
@@ -110,7 +127,17 @@ class Reshaping:
         if not path.exists():
             with path.open("xb") as stream:
                 stream.truncate(self._shape[at]["size"])
+                if self._last is not None:
+                    self._go_on(at, stream.fileno(), self._last)
         return path
+
+    def _go_on(self, at: int, image: int, last: Version) -> None:
+        """What was copied file by file for the last one: only what differs is written then."""
+        copied = read_json(last.path / layout.RESHAPED).get("copied", {}).get(str(at), [])
+        with last.raw(at).open("rb") as source:
+            for start, length in copied:
+                for begin, end in written_stretches(source.fileno(), start, start + length):
+                    copy_range(source.fileno(), begin, image, begin, end - begin)
 
     def compose(self, told: Mapping[int, Mapping[str, Any]]) -> dict[int, list[Piece]]:
         """Put the pieces into place; ``told`` is what the appliance says of each changed disk."""
@@ -147,7 +174,9 @@ class Reshaping:
             for disk, start, to, size, how in places:
                 if how == "swap":
                     size = min(size, BLOCK)
-                if how != "copied":
+                if how == "copied":
+                    self._copied.setdefault(at, []).append((to, size))
+                else:
                     pieces.append(Piece(disk, start, to, size))
         except (KeyError, TypeError, ValueError) as error:
             raise _bad(str(error)) from None
@@ -165,6 +194,8 @@ class Reshaping:
     def _copy(self, at: int, pieces: Sequence[Piece]) -> None:
         with self.image(at).open("r+b") as image:
             for one in pieces:
+                # what was taken over from the last round may have lain elsewhere; holes are zeros
+                punch_hole(image.fileno(), one.to, one.length)
                 with self.sources[one.disk].open("rb") as source:
                     end = one.start + one.length
                     for start, stop in written_stretches(source.fileno(), one.start, end):
@@ -191,6 +222,7 @@ class Reshaping:
             "version": self._version.stamp,
             "shape": [dict(one) for one in self._shape],
             "disks": [vars(one) for one in images],
+            "copied": {str(at): stretches for at, stretches in self._copied.items()},
         }
         replace_json(self.directory / layout.RESHAPED, told)
         sync_path(self.directory)

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from notfallserver.server.cycle.runner import JobContext
-from notfallserver.server.pool.reshaped import Reshaping, Shape, drop_reshaped, find_reshaped
+from notfallserver.server.pool.reshaped import (
+    Reshaping,
+    Shape,
+    drop_reshaped,
+    find_reshaped,
+    last_reshaped,
+)
 from notfallserver.server.pool.store import Pool, PrimaryStore
 from notfallserver.server.pool.version import Version
 from notfallserver.server.rescue_medium import Medium
@@ -49,12 +55,13 @@ class Reshaper:
 
     def make(self, ctx: JobContext, store: PrimaryStore, stamp: str, shape: Shape) -> Version:
         """The reshaped version; made once. Older ones of this primary are removed."""
-        drop_reshaped(store, but=stamp)
         if (done := find_reshaped(store, stamp, shape)) is not None:
             return done
+        last = last_reshaped(store, shape)
+        drop_reshaped(store, but=last.stamp if last else "")
         version = store.version(stamp)
         self._need_room(version, shape)
-        with Reshaping(store, version, shape) as making:
+        with Reshaping(store, version, shape, last) as making:
             changed = making.changed()
             told: dict[int, Mapping[str, Any]] = {}
             if changed:
@@ -76,9 +83,11 @@ class Reshaper:
                     raise _not_measured("Its answer is not understood.")
                 told = dict(zip(changed, answers, strict=True))
             pieces = making.compose(told)
-            return making.seal(
+            sealed = making.seal(
                 pieces, lambda done, total: ctx.progress("making it fit the new disks", done, total)
             )
+        drop_reshaped(store, but=stamp)
+        return sealed
 
     def _need_room(self, version: Version, shape: Shape) -> None:
         """A full pool would leave the appliance standing still."""
