@@ -175,6 +175,8 @@ class Reshaping:
                 if how == "swap":
                     size = min(size, BLOCK)
                 if how == "copied":
+                    if to < 0 or not 0 < size <= wanted["size"] - to:
+                        raise ValueError(f"copied to {to}")
                     self._copied.setdefault(at, []).append((to, size))
                 else:
                     pieces.append(Piece(disk, start, to, size))
@@ -202,10 +204,10 @@ class Reshaping:
                         to = one.to + start - one.start
                         # the end of a partition may be no whole block of the pool's
                         body = (stop - start) // PAGE * PAGE
-                        for at_, length in ((start, body), (start + body, stop - start - body)):
+                        for skip, length in ((0, body), (body, stop - start - body)):
                             if length:
-                                place = to + at_ - start
-                                copy_range(source.fileno(), at_, image.fileno(), place, length)
+                                places = start + skip, image.fileno(), to + skip
+                                copy_range(source.fileno(), *places, length)
 
     def seal(
         self, pieces: Mapping[int, Sequence[Piece]], progress: Callable[[int, int], None]
@@ -247,7 +249,7 @@ class Reshaping:
             marks[first : first + count] = b"\1" * count
         for one in whole:  # blocks of which a piece has only a part
             for edge in (one.to, one.to + one.length):
-                if edge % BLOCK and edge < size:
+                if edge % BLOCK:
                     marks[edge // BLOCK] = 1
         with Index(idx, write=True) as index, raw.open("rb", buffering=0) as image:
             for one in whole:
