@@ -93,6 +93,14 @@ def test_the_whole_story_by_clicks(tmp_path: Path, spoken: str) -> None:
         assert page.url.endswith("/recovery/plan") == (spoken == "en")
         page.unroute_all()
         look(seen, f"{spoken}-7-plan")
+        page.get_by_role("button", name=say("Use all the room")).click()
+        expect(page.locator("#plan")).to_contain_text(
+            say("The room on the larger disks will be used.")
+        )
+        page.locator("#plan details summary", has_text=say("Choose the disks yourself")).click()
+        page.locator("#choose button").click()
+        expect(page.get_by_role("button", name=say("Use all the room"))).to_be_visible()
+        look(seen, f"{spoken}-7-plan-again")
         page.get_by_role("button", name=say("Overwrite these disks and begin")).click()
 
         expect(title).to_have_text(named("%(name)s is being brought back"))

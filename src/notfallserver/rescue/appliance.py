@@ -24,6 +24,7 @@ from notfallserver.guest.mounts import DATA_FILESYSTEMS, fstab_lines, mounted
 from notfallserver.guest.names import DeviceNames
 from notfallserver.guest.paths import read_text
 from notfallserver.guest.volumes import opened_volumes
+from notfallserver.rescue.reshape import measure, reshape
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Machine, read_machine
 
@@ -70,7 +71,8 @@ def read_job(disk: str) -> Dict[str, Any]:
 def do_adapt(job: Dict[str, Any], disks: Sequence[str]) -> Dict[str, Any]:
     hardware = read_hardware(job.get("hardware") or {})
     done = adapt(disks, read_machine(job.get("machine")), hardware, log)
-    return {"system": done.system, "changes": done.changes, "warnings": done.warnings}
+    told: Dict[str, Any] = {"system": done.system, "changes": done.changes}
+    return {**told, "warnings": done.warnings, "boots_by": list(done.boots_by)}
 
 
 def do_check(job: Dict[str, Any], disks: Sequence[str]) -> Dict[str, Any]:
@@ -192,6 +194,10 @@ def main() -> None:
             answer.give({"ok": True, **do_adapt(job, disks)})
         elif job.get("task") == "check":
             answer.give({"ok": True, **do_check(job, disks)})
+        elif job.get("task") == "measure":
+            answer.give({"ok": True, "least": measure(disks)})
+        elif job.get("task") == "reshape":
+            answer.give({"ok": True, "disks": reshape(job, disks)})
         elif job.get("task") == "serve":
             do_serve(job, disks, answer)
         else:

@@ -222,12 +222,13 @@ def recover(
     disk: Annotated[
         list[str] | None, typer.Option(metavar="OLD=NEW", help="This old disk onto that new one.")
     ] = None,
+    grow: Annotated[bool, typer.Option(help="Make filesystems as large as the new disks.")] = False,
     yes: Annotated[bool, typer.Option(help="Overwrite without asking.")] = False,
     follow: Follow = False,
 ) -> None:
     """Bring a primary back to a target: shows what will be overwritten, asks, then begins."""
     api = connect()
-    wish: dict[str, Any] = {"code": to, "disks": _disk_map(disk) if disk else None}
+    wish: dict[str, Any] = {"code": to, "disks": _disk_map(disk) if disk else None, "grow": grow}
     plan = api.post(f"/primaries/{primary}/recovery-plan", wish)
     if not chosen.as_json:
         _show_plan(plan)
@@ -259,6 +260,11 @@ def _show_plan(plan: dict[str, Any]) -> None:
         ),
         "No disk.",
     )
+    for move in plan["moves"]:
+        for change in move["changes"]:
+            tell(f"{move['new_name']}: {change}")
+    if plan["can_grow"] and not plan["grow"]:
+        tell("The new disks are larger; --grow makes the filesystems as large.")
     if plan["untouched"]:
         tell(f"Not touched: {', '.join(plan['untouched'])}")
     for warning in plan["warnings"]:

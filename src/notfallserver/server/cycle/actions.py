@@ -85,7 +85,8 @@ class PoolState:
 
 @dataclass(frozen=True)
 class DiskMove:
-    """Old disk -> new disk, and what on the new one will be overwritten, in words."""
+    """Old disk (or several) -> new disk, what on the new one will be overwritten, and what becomes
+    other than it was, in words."""
 
     old_name: str
     old_size: int
@@ -94,18 +95,22 @@ class DiskMove:
     new_serial: str
     new_model: str
     overwrites: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class RecoveryPlan:
     """What a recovery would do. Nobody may carry it out without its ``digest``: that is how a
-    person confirms just this plan and no other."""
+    person confirms just this plan and no other. ``grow``: filesystems become as large as the new
+    disks; ``can_grow``: they could."""
 
     primary: str
     target: str
     moves: tuple[DiskMove, ...]
     untouched: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    grow: bool = False
+    can_grow: bool = False
 
     @property
     def digest(self) -> str:
@@ -208,9 +213,14 @@ class Conductor(Protocol):
         """What the screen showed when it was known whether it answers, as PNG."""
 
     def plan_recovery(
-        self, primary: str, target_code: str, disk_map: Mapping[str, str] | None
+        self,
+        primary: str,
+        target_code: str,
+        disk_map: Mapping[str, str] | None,
+        grow: bool = False,
     ) -> RecoveryPlan:
-        """``disk_map``: old disk's name -> new disk's name; None lets the server choose."""
+        """``disk_map``: old disk's name -> new disk's name; None lets the server choose. ``grow``:
+        filesystems shall become as large as the new disks."""
 
     def recover(
         self,
@@ -219,6 +229,7 @@ class Conductor(Protocol):
         disk_map: Mapping[str, str] | None,
         confirmed: str,
         who: str,
+        grow: bool = False,
     ) -> Job:
         """``confirmed`` is the digest of the plan that the person saw."""
 

@@ -6,7 +6,6 @@ targets through the doors at the end. What takes long becomes a job (``work.py``
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -37,7 +36,7 @@ from notfallserver.server.cycle.own_checks import OwnChecks
 from notfallserver.server.cycle.plans.start_plan import StartPlans
 from notfallserver.server.cycle.power import Order, Power
 from notfallserver.server.cycle.proofs import Proofs
-from notfallserver.server.cycle.recovery.plan import DiskPlan, plan_recovery
+from notfallserver.server.cycle.recoveries import Recoveries
 from notfallserver.server.cycle.refusals import (
     refuse_beside_standin,
     refuse_broken_index,
@@ -66,10 +65,9 @@ from notfallserver.server.records.jobs import Job
 from notfallserver.server.records.primaries import Primary
 from notfallserver.server.vm.hypervisor import LIVE, MachineState
 from notfallserver.wire.errors import NotfallError
-from notfallserver.wire.facts import Partition
 
 JOB_ENDS_S = 10.0
-"""A check or a capture that is cancelled is over after so many seconds."""
+"""A check that is cancelled is over after so many seconds."""
 
 
 class Conductor:
@@ -96,6 +94,7 @@ class Conductor:
         self.seeds = Seeds(means, runner, work)
         self.seeds.register()
         WayBack(means, runner, work, self._move).register()
+        self._recoveries = Recoveries(means, runner, self._move, self._require)
         self._rehearse = Rehearse(means, runner, work.preparing, self._move)
         self._rehearse.register()
         self.start_plans = StartPlans(means, runner, self.activate, self.examine)
@@ -311,37 +310,13 @@ class Conductor:
     # -- recovery --------------------------------------------------------------------------------
 
     def plan_recovery(
-        self, primary: str, target_code: str, disk_map: Mapping[str, str] | None
+        self,
+        primary: str,
+        target_code: str,
+        disk_map: Mapping[str, str] | None,
+        grow: bool = False,
     ) -> actions.RecoveryPlan:
-        return self._plan(primary, target_code, disk_map)[1]
-
-    def _plan(
-        self, primary: str, target_code: str, disk_map: Mapping[str, str] | None
-    ) -> tuple[DiskPlan, actions.RecoveryPlan]:
-        row = self._row(primary)
-        target = self._means.catalogue.targets.by_code(target_code)
-        original = self._means.pool.primary(row.uuid).need_current().manifest.machine
-        plan = plan_recovery(original, target.machine, disk_map or {})
-        moves = tuple(
-            actions.DiskMove(
-                old_name=pair.original.name,
-                old_size=pair.original.size,
-                new_name=pair.disk.name,
-                new_size=pair.disk.size,
-                new_serial=pair.disk.serial,
-                new_model=pair.disk.model,
-                overwrites=tuple(_words(one) for one in pair.disk.partitions),
-            )
-            for pair in plan.pairs
-        )
-        shown = actions.RecoveryPlan(
-            primary=row.uuid,
-            target=target.id,
-            moves=moves,
-            untouched=tuple(one.name for one in plan.untouched),
-            warnings=plan.warnings,
-        )
-        return plan, shown
+        return self._recoveries.plan(self._row(primary), target_code, disk_map, grow)
 
     def recover(
         self,
@@ -350,32 +325,10 @@ class Conductor:
         disk_map: Mapping[str, str] | None,
         confirmed: str,
         who: str,
+        grow: bool = False,
     ) -> Job:
         row = self._row(primary)
-        self._require(row, Event.RECOVER)
-        plan, shown = self._plan(primary, target_code, disk_map)
-        shown.confirm(confirmed)
-        self._end_captures(row.uuid)
-        # Unlike any before: a late report of an earlier recovery must not count for this one.
-        recovery = f"{shown.digest}-{secrets.token_hex(4)}"
-        self._means.catalogue.targets.pair(shown.target, recovery)
-        self._means.catalogue.primaries.note(
-            row.uuid,
-            recovery={"id": recovery, "target": shown.target, "disks": plan.orders()},
-        )
-        self._move(row.uuid, Event.RECOVER, who, details={"target": shown.target})
-        try:
-            return self._runner.submit("recover", row.uuid, {}, who)
-        except NotfallError as error:
-            self._means.catalogue.targets.release(shown.target)
-            self._move(row.uuid, Event.RECOVERY_FAILED, "server", *because(error))
-            raise
-
-    def _end_captures(self, primary: str) -> None:
-        """One on schedule must not hold up a recovery, which makes captures of its own."""
-        for job in self._means.catalogue.jobs.unfinished(primary, "capture"):
-            self._runner.cancel(job.id, "server")
-            self._runner.wait(job.id, JOB_ENDS_S)
+        return self._recoveries.begin(row, target_code, disk_map, confirmed, who, grow)
 
     def switch_back(self, primary: str, who: str, at: datetime | None = None) -> Job:
         row = self._row(primary)
@@ -494,8 +447,3 @@ class Conductor:
         if not self._means.catalogue.jobs.unfinished(row.uuid, "replicate"):
             self._runner.submit("replicate", row.uuid, {}, "agent", join=True)
         return begun
-
-
-def _words(partition: Partition) -> str:
-    what = partition.filesystem or "unknown content"
-    return f"partition {partition.number}: {what} {partition.label}".strip()

@@ -15,6 +15,7 @@ from notfallserver.server.cycle.normal.line import LINE, judge, read_line
 from notfallserver.server.cycle.recovery.desk import NO_ORDER
 from notfallserver.server.cycle.recovery.serve import raw_index, wanted_blocks
 from notfallserver.server.cycle.state import WITH_STANDIN, State
+from notfallserver.server.pool.reshaped import find_reshaped
 from notfallserver.server.pool.version import Manifest, Version
 from notfallserver.server.records.targets import Target
 from notfallserver.wire.blocks import Buffer
@@ -181,4 +182,16 @@ class TargetDoor:
     def _version(self, secret: str, stamp: str) -> Version:
         target = self._target(secret)
         primary = self._means.desk.may_read(target.id, target.state == "paired")
-        return self._means.pool.primary(primary).version(stamp)
+        store = self._means.pool.primary(primary)
+        shape = self._means.catalogue.primaries.find(primary).notes.get("recovery", {}).get("shape")
+        if not shape:
+            return store.version(stamp)
+        if (version := find_reshaped(store, stamp, shape)) is None:
+            raise NotfallError(
+                "order-comes",
+                "This is not ready yet.",
+                "Ask again in a moment.",
+                retry=True,
+                status=503,
+            )
+        return version

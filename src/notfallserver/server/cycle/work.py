@@ -111,7 +111,14 @@ class Work:
                 prepared = self._prepared(ctx, store, store.need_best())
             best = store.best()
             if best is None or best.stamp == prepared.version:  # none came meanwhile
+                self._note_firmware(ctx.primary, prepared)
                 return dict(prepared.record)
+
+    def _note_firmware(self, primary: str, prepared: Clones) -> None:
+        """Keep what a machine may start by to which it shall come back one day."""
+        told = prepared.record.get("boots_by")
+        if told and told != self.means.catalogue.primaries.find(primary).notes.get("boots_by"):
+            self.means.catalogue.primaries.note(primary, boots_by=told)
 
     def _prepared(self, ctx: JobContext, store: PrimaryStore, version: Version) -> Clones:
         """The adapted image of a version; made now if it isn't there."""

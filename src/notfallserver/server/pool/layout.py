@@ -11,6 +11,7 @@
       prepared/<stamp>/               adapted clone of that version; prepared.json is its seal
       standin/                        the running stand-in's disks; standin.json is their seal
       work/                           clones for file access and rehearsals; gone when nothing runs
+      reshaped/<stamp>/               that version on other disks; reshaped.json is its seal
       known/                          where contents lie, by hash; may be removed at any time
 """
 
@@ -31,6 +32,7 @@ RUN = "run.json"
 PRIMARY = "primary.json"
 HEALTH = "health.json"
 PROOFS = "proofs.json"
+RESHAPED = "reshaped.json"
 
 _STAMP = re.compile(r"\d{8}T\d{6}\.\d{3}Z")
 
@@ -105,6 +107,10 @@ class PrimaryPaths:
     @property
     def standin(self) -> Path:
         return self.root / "standin"
+
+    @property
+    def reshaped(self) -> Path:
+        return self.root / "reshaped"
 
     @property
     def work(self) -> Path:

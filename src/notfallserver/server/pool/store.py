@@ -263,6 +263,9 @@ class PrimaryStore:
                 sweep_discarded(parent)
         for name in ("incoming.new", "standin.new"):
             discard_tree(self.paths.root / name)
+        for left in self.paths.reshaped.iterdir() if self.paths.reshaped.exists() else ():
+            if not (left / layout.RESHAPED).exists():
+                discard_tree(left)
         # An appliance that still has such a clone open keeps its content until it ends.
         for left in self.paths.work.iterdir() if self.paths.work.exists() else ():
             discard_tree(left)

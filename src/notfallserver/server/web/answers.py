@@ -206,7 +206,8 @@ class RehearsalAnswer(BaseModel):
 class PrimaryAnswer(BaseModel):
     """A primary; times in UTC. ``standin_off``: its stand-in should work, but was switched off, or
     was not switched on again after a power cut. ``fence``: what can switch the original off from
-    afar; empty: nothing."""
+    afar; empty: nothing. ``boots_by``: bios, uefi or both, which a machine may have to which it is
+    brought back; empty: not known yet."""
 
     uuid: str
     name: str
@@ -223,6 +224,7 @@ class PrimaryAnswer(BaseModel):
     newest_version: str
     newest_version_at: datetime | None
     standin_off: bool
+    boots_by: list[str]
     fence: str
     damaged_versions: int
     deep: DeepAnswer
@@ -255,6 +257,7 @@ class PrimaryAnswer(BaseModel):
             newest_version=primary.newest_version,
             newest_version_at=version_time(primary.newest_version),
             standin_off=is_off(primary),
+            boots_by=primary.notes.get("boots_by", []),
             fence=device.place if (device := read_device(primary.notes)) else "",
             damaged_versions=primary.notes.get("damaged", 0),
             deep=DeepAnswer.of(primary.notes),
@@ -424,6 +427,7 @@ class MoveAnswer(BaseModel):
     new_serial: str
     new_model: str
     overwrites: list[str]
+    changes: list[str]
 
 
 class PlanAnswer(BaseModel):
@@ -434,6 +438,8 @@ class PlanAnswer(BaseModel):
     moves: list[MoveAnswer]
     untouched: list[str]
     warnings: list[str]
+    grow: bool
+    can_grow: bool
     digest: str
 
     @classmethod

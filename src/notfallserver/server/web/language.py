@@ -71,6 +71,7 @@ PHASES = {
     "starting in the hidden network": "starting in a network of its own",
     "checking its services": "checking its services",
     "works in the hidden network": "works in a network of its own",
+    "making it fit the new disks": "making it fit the new disks",
     "copying back": "copying back",
     "last delta": "copying back the last changes",
     "adapting to the new hardware": "adapting to the new hardware",

@@ -68,7 +68,10 @@ def bring_up(
     if hypervisor.state(name) in LIVE:
         return times
     at = time.monotonic()
-    record: dict[str, Any] = {"started_at": datetime.now(timezone.utc).isoformat()}
+    record: dict[str, Any] = {
+        "started_at": datetime.now(timezone.utc).isoformat(),
+        "boots_by": prepared.record.get("boots_by", []),
+    }
     standin = store.make_standin(prepared, record)
     times.clone, at = time.monotonic() - at, time.monotonic()
     hypervisor.define(describe_standin(settings, store.uuid, machine, standin.disks))

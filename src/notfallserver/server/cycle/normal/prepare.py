@@ -65,6 +65,7 @@ def prepare_image(
                 "changes": answer.get("changes", []),
                 "warnings": answer.get("warnings", []),
                 "system": answer.get("system", ""),
+                "boots_by": answer.get("boots_by", []),
             },
             wanted,
         )

@@ -51,12 +51,14 @@ class ScrubRequest(BaseModel):
 
 
 class PlanRequest(BaseModel):
-    """``disks``: old disk's name -> new disk's name; left out, the server chooses."""
+    """``disks``: old disk's name -> new disk's name, several may go onto one; left out, the server
+    chooses. ``grow``: filesystems become as large as the new disks."""
 
     model_config = ConfigDict(extra="forbid")
 
     code: str = Field(min_length=1, max_length=40)
     disks: dict[str, str] | None = Field(default=None, max_length=256)
+    grow: bool = False
 
 
 class RecoverRequest(PlanRequest):
@@ -142,14 +144,14 @@ def plan_recovery(request: Request, name: Name, body: PlanRequest, who: Operator
     """What a recovery would do; changes nothing."""
     primary = _primary(request, name)
     conductor = house_of(request).conductor
-    return PlanAnswer.of(conductor.plan_recovery(primary.uuid, body.code, body.disks))
+    return PlanAnswer.of(conductor.plan_recovery(primary.uuid, body.code, body.disks, body.grow))
 
 
 @router.post("/primaries/{name}/recover", status_code=202)
 def recover(request: Request, name: Name, body: RecoverRequest, who: Operator) -> JobAnswer:
     primary = _primary(request, name)
     conductor = house_of(request).conductor
-    job = conductor.recover(primary.uuid, body.code, body.disks, body.confirmed, who)
+    job = conductor.recover(primary.uuid, body.code, body.disks, body.confirmed, who, body.grow)
     return JobAnswer.of(job, primary.name)
 
 

@@ -151,15 +151,36 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "Put in another disk, or use another machine.",
     ),
     "target-disk-too-small": (
-        "A disk of the machine is too small.",
-        "Put in a disk that is at least as large as the old one.",
+        "A disk of the machine is too small, even if all is made as small as it can be.",
+        "Use a larger disk. The details say how large it must be at least.",
+    ),
+    "layout-not-possible": (
+        "What several disks held can't be put onto one here.",
+        "Use as many disks as the old machine had.",
+    ),
+    "no-free-partition": (
+        "What several disks held can't be put onto one here.",
+        "Use as many disks as the old machine had.",
+    ),
+    "contents-do-not-fit": (
+        "A disk of the machine is too small, even if all is made as small as it can be.",
+        "Use a larger disk. The details say how large it must be at least.",
+    ),
+    "filesystem-damaged": (
+        "A file system of the stand-in needs repair before it can be made smaller.",
+        "Call whoever looks after the server, or use disks as large as the old ones.",
+    ),
+    "not-measured": (
+        "The emergency server can't look into the copy just now, so it is not known whether it "
+        "fits.",
+        "Try again in a minute, or use disks as large as the old ones.",
     ),
     "disks-not-clear": (
         "It is not clear which of the machine's disks may be overwritten.",
-        "Take out those that do not belong to the server, then start it from the medium again.",
+        "Choose below which disk shall be overwritten.",
     ),
     "firmware-differs": (
-        "The machine starts in another way (BIOS or UEFI) than the old one.",
+        "The machine starts in another way (BIOS or UEFI) than the server's system can.",
         "Change that in its firmware settings, then start it from the medium again.",
     ),
     "sector-size-differs": (
