@@ -9,7 +9,7 @@ from notfallserver import VERSION
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.normal import readiness
 from notfallserver.server.cycle.outage.probe import ask, lives
-from notfallserver.server.cycle.outage.witness import default_gateways
+from notfallserver.server.cycle.outage.witness import all_gateways, default_gateways
 from notfallserver.server.cycle.standin import cpu_limit, memory_limit
 from notfallserver.server.cycle.state import WITH_STANDIN, State
 from notfallserver.server.cycle.surroundings import Surroundings
@@ -72,7 +72,7 @@ def readiness_of(means: Means, row: Primary) -> tuple[readiness.Finding, ...]:
             hypervisor=around.hypervisor is not None,
             accelerated=around.accelerated,
             uefi=_has_uefi(means),
-            witnesses=bool(around.gateways or around.witnesses or others),
+            witnesses=bool(all_gateways() or around.witnesses or others),
         ),
     )
 

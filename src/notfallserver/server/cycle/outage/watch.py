@@ -7,6 +7,8 @@ from datetime import datetime, timezone
 from notfallserver.server.cycle.elsewhere import works_elsewhere
 from notfallserver.server.cycle.outage.examine import examine
 from notfallserver.server.cycle.outage.guard import Verdict
+from notfallserver.server.cycle.outage.legs import groups_of
+from notfallserver.server.cycle.outage.sounding import read_sounding, telling_ports
 from notfallserver.server.pool.store import Pool
 from notfallserver.server.records.primaries import Primaries, Primary
 from notfallserver.server.settings import Settings
@@ -18,8 +20,12 @@ def examine_primary(
     primaries: Primaries,
     row: Primary,
     fenced_age: float | None = None,
+    claim: bool = False,
 ) -> Verdict:
-    """Is this primary dead, and would this server know? Takes one to two seconds."""
+    """Is this primary dead, and would this server know? Takes one to two seconds.
+
+    ``claim``: its stand-in starts at once if it is; so that no second server does the same.
+    """
     machine = row.machine or pool.primary(row.uuid).need_newest().manifest.machine
     others = [
         address
@@ -27,14 +33,19 @@ def examine_primary(
         if other.uuid != row.uuid and other.machine is not None
         for address in other.machine.addresses()
     ]
+    seen = read_sounding(row.notes)
     return examine(
-        machine.addresses(),
-        interface=settings.lan_bridge,
-        ports=machine.ports[:8],
+        groups_of(machine),
+        bridge=settings.lan_bridge,
+        ports=telling_ports(machine.ports, seen),
         heartbeat_age=heartbeat_age(row),
+        gateway=machine.gateway,
         configured_witnesses=settings.guard.witnesses,
         other_addresses=others,
+        seen=seen,
+        ignored=settings.guard.ignored_networks,
         fenced_age=fenced_age,
+        claim=claim,
     )
 
 
