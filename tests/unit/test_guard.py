@@ -12,12 +12,14 @@ from notfallserver.server.cycle.outage.guard import Findings, Reason, decide, ov
 from notfallserver.server.cycle.outage.legs import (
     Leg,
     Place,
+    counting,
+    groups_of,
     legs_of,
     map_groups,
     map_single,
 )
-from notfallserver.server.cycle.outage.probe import Sighting, Way, lives, weigh
-from notfallserver.server.cycle.outage.sounding import learned, telling_ports
+from notfallserver.server.cycle.outage.probe import Sighting, Way, ask, lives, weigh
+from notfallserver.server.cycle.outage.sounding import learned, telling_ports, unheard
 from notfallserver.wire import packets
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Machine, Nic
@@ -169,6 +171,27 @@ def test_what_answered_in_peace_is_kept_as_long_as_the_machine_has_the_address()
     assert after == ["arp 10.0.0.5", "ping 10.0.0.5", "tcp:443 10.0.0.5"]
     assert telling_ports([22, 80, 443], frozenset(after)) == (443,)
     assert telling_ports([22, 80], frozenset()) == (22, 80)
+
+
+def test_addresses_whose_silence_tells_nothing_are_known_in_peace() -> None:
+    nic = Nic("eth0", MAC.hex(":"), addresses=["10.0.0.5/24"])
+    far = Nic("eth1", OTHER.hex(":"), addresses=["10.99.0.5/24"])
+    machine = Machine("m", nics=[nic, far])
+    where = map_groups(groups_of(machine), [Leg("br0", (ip_interface("10.0.0.1/24"),))], "br0")
+    assert unheard(machine, where, {}) == ()  # nobody has asked yet
+    assert unheard(machine, where, {"answers": ["ping 10.0.0.5"]}) == ("10.99.0.5",)
+    assert unheard(machine, where, {"answers": ["tcp:80 10.99.0.5"]}) == ()
+    assert counting(groups_of(machine), ["10.99.0.0/16"]) == [["10.0.0.5"], []]
+
+
+def test_an_address_that_is_none_is_near_nothing() -> None:
+    leg = Leg("br0", (ip_interface("10.0.0.1/24"),))
+    where = map_groups([["no address", "10.0.0.5"]], [leg], "br0")
+    assert where.of("10.0.0.5").near
+    assert counting([["no address"]], ["10.0.0.0/8"]) == [["no address"]]
+    with pytest.raises(NotfallError) as caught:
+        ask(["no address"], where=where)
+    assert caught.value.code == "bad-address"
 
 
 def test_arp_frames() -> None:

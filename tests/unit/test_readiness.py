@@ -121,6 +121,7 @@ def test_captured_machines(name: str, host: dict[str, Any], expected: list[str])
         ({"warnings": (("nic-driver-missing", "e1000e"),)}, ["nic-driver-missing"]),
         ({"warnings": (("of-a-newer-program", "?"),)}, ["image-warning"]),
         ({"machine": None}, []),
+        ({"unheard": ("10.9.0.5",)}, ["addresses-unheard"]),
     ],
 )
 def test_what_is_known_of_the_primary(given: dict[str, Any], expected: list[str]) -> None:

@@ -8,7 +8,9 @@ from shutil import disk_usage
 from notfallserver import VERSION
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.normal import readiness
+from notfallserver.server.cycle.outage.legs import counting, groups_of, map_groups, read_legs
 from notfallserver.server.cycle.outage.probe import ask, lives
+from notfallserver.server.cycle.outage.sounding import unheard
 from notfallserver.server.cycle.outage.witness import all_gateways, default_gateways
 from notfallserver.server.cycle.standin import cpu_limit, memory_limit
 from notfallserver.server.cycle.state import WITH_STANDIN, State
@@ -100,7 +102,18 @@ def _facts(means: Means, row: Primary) -> readiness.Facts:
         warnings=_warnings(store),
         failed=failed,
         outlook=forecast.outlook if forecast else None,
+        unheard=_unheard(means, row),
     )
+
+
+def _unheard(means: Means, row: Primary) -> tuple[str, ...]:
+    settings = means.settings
+    if row.machine is None:
+        return ()
+    groups = counting(groups_of(row.machine), settings.guard.ignored_networks)
+    where = map_groups(groups, read_legs(), settings.lan_bridge)
+    asked = {one for group in groups for one in group}
+    return tuple(one for one in unheard(row.machine, where, row.notes) if one in asked)
 
 
 def _warnings(store: PrimaryStore | None) -> tuple[tuple[str, str], ...]:

@@ -66,7 +66,8 @@ class Facts:
     """What is known of a primary. ``copies``: the newest versions that its agent made, newest
     first; ``prepared``: the newest can start; ``warnings``: code and text of what the adaptation
     noticed; ``failed``: code and
-    cause of the error of jobs of a kind that failed and were not made good."""
+    cause of the error of jobs of a kind that failed and were not made good; ``unheard``: addresses
+    whose silence would tell this server nothing."""
 
     machine: Machine | None
     heard: bool
@@ -79,6 +80,7 @@ class Facts:
     warnings: tuple[tuple[str, str], ...] = ()
     failed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     outlook: Outlook | None = None
+    unheard: tuple[str, ...] = ()
 
 
 def find(facts: Facts, host: Host) -> tuple[Finding, ...]:
@@ -177,6 +179,8 @@ def _network(facts: Facts, host: Host) -> Iterator[Finding]:
         for address in nic.leased
         if ":" not in address
     ]
+    if facts.unheard:
+        yield _warning("addresses-unheard", addresses=", ".join(facts.unheard))
     if leased:
         yield _warning("address-leased", address=", ".join(dict.fromkeys(leased)))
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import ip_address, ip_network
 
 from notfallserver.server.cycle.outage.guard import Findings, Verdict, decide
-from notfallserver.server.cycle.outage.legs import map_groups, map_single, read_legs
+from notfallserver.server.cycle.outage.legs import counting, map_groups, map_single, read_legs
 from notfallserver.server.cycle.outage.probe import LIMIT, ask, weigh
 from notfallserver.server.cycle.outage.witness import find_witnesses
 
@@ -37,11 +36,7 @@ def examine(
     since it was switched off from afar. ``claim``: the stand-in is about to start. Takes little
     more than ``limit`` seconds when nothing answers.
     """
-    nets = [ip_network(one) for one in ignored]
-    groups = [
-        [one for one in group if not any(ip_address(one) in net for net in nets)]
-        for group in groups
-    ]
+    groups = counting(groups, ignored)
     addresses = [one for group in groups for one in group]
     legs = read_legs()
     where = map_groups(groups, legs, bridge)

@@ -32,8 +32,14 @@ class Leg:
     addresses: tuple[IPv4Interface | IPv6Interface, ...] = ()
 
     def own_beside(self, address: str) -> str:
-        """This server's own address in the network of ``address``; empty if there is none."""
-        wanted = ip_address(address)
+        """This server's own address in the network of ``address``; empty if there is none.
+
+        What is no address (agents tell it) lies in no network.
+        """
+        try:
+            wanted = ip_address(address)
+        except ValueError:
+            return ""
         for one in self.addresses:
             if one.version == wanted.version and wanted in one.network:
                 return str(one.ip)
@@ -133,6 +139,14 @@ def groups_of(machine: Machine) -> tuple[tuple[str, ...], ...]:
         if group:
             found.append(group)
     return tuple(found)
+
+
+def counting(groups: Iterable[Sequence[str]], ignored: Iterable[str]) -> list[list[str]]:
+    """Without the addresses in networks that don't count."""
+    legs = [Leg("", (ip_interface(one),)) for one in ignored]
+    return [
+        [one for one in group if not any(leg.own_beside(one) for leg in legs)] for group in groups
+    ]
 
 
 def map_single(addresses: Iterable[str], legs: Sequence[Leg], bridge: str) -> Map:

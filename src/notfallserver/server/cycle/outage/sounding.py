@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from notfallserver.server.cycle.means import Means
-from notfallserver.server.cycle.outage.legs import groups_of, map_groups, read_legs
+from notfallserver.server.cycle.outage.legs import Map, groups_of, map_groups, read_legs
 from notfallserver.server.cycle.outage.probe import Sighting, Way, ask
 from notfallserver.server.cycle.state import State
 from notfallserver.server.records.primaries import Primary
@@ -53,6 +53,15 @@ def learned(before: frozenset[str], asked: Machine, sightings: Sequence[Sighting
     return sorted(kept | now)
 
 
+def unheard(machine: Machine, where: Map, notes: Mapping[str, Any]) -> tuple[str, ...]:
+    """The addresses whose silence would tell nothing, so that the guard would refuse a start;
+    none as long as nobody has asked."""
+    if SOUNDING not in notes:
+        return ()
+    known = {one.split(" ", 1)[-1] for one in read_sounding(notes)}
+    return tuple(one for one in machine.addresses() if not where.of(one).near and one not in known)
+
+
 class Sounding:
     """Belongs to the duties' thread; at most one primary is asked each time, for a second."""
 
@@ -87,5 +96,5 @@ class Sounding:
         heard = ask(machine.addresses(), where=where, ports=machine.ports[:MOST_PORTS])
         before = read_sounding(row.notes)
         after = learned(before, machine, heard)
-        if after != sorted(before):
+        if SOUNDING not in row.notes or after != sorted(before):
             self._means.catalogue.primaries.note(row.uuid, **{SOUNDING: after})
