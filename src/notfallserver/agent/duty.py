@@ -33,6 +33,8 @@ POLL_TIMEOUT = 30.0
 HEARTBEAT = 1.0
 """Between two polls while busy, in seconds; the server holds each for 5 s besides."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+_STANDOFF_PAUSE = 5.0
+"""Between two polls of a machine that ought to leave the network, and can't."""
 
 
 if TYPE_CHECKING:
@@ -72,6 +74,7 @@ class Duty:
         """Held while the ledger is worked with."""
         self._ledger: Optional[Ledger] = None
         self._untold: Optional[NotfallError] = None  # a failure that no run could report
+        self._may_stay = False  # was ordered off the network, and nothing here can do it
 
     # -- serving ---------------------------------------------------------------------------------
 
@@ -98,7 +101,8 @@ class Duty:
             if answer.get("order") == "replicate" and self._role() == "primary":
                 self._replicate_beating(answer.get("deep") is True)
             elif answer.get("order") == "stay-off" and self._role() == "primary":
-                self._stop.wait(_FIRST_PAUSE if obey() else _LONGEST_PAUSE)
+                self._may_stay = self._may_stay or not obey()
+                self._stop.wait(_STANDOFF_PAUSE if self._may_stay else _FIRST_PAUSE)
             elif answer.get("order") != "none":
                 self._stop.wait(_FIRST_PAUSE)
 

@@ -40,8 +40,8 @@ TimeoutStartSec={limit}
 [Install]
 WantedBy=multi-user.target
 """
-_LIMIT_S = 25
-"""For all of it. An emulated machine needs a third of it only to start Python."""
+_LIMIT_S = 45
+"""For all of it, should a command hang. An emulated machine needs much of it to start Python."""
 
 _WATCH_TEXT = """\
 [Unit]
