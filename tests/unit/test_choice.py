@@ -18,7 +18,7 @@ from notfallserver.server.cycle.choice import (
     wished,
 )
 from notfallserver.server.cycle.means import Means
-from notfallserver.server.cycle.outage.watch import addresses_to_ask
+from notfallserver.server.cycle.outage.watch import groups_to_ask
 from notfallserver.server.pool.proof import (
     Evidence,
     Grade,
@@ -128,11 +128,14 @@ def test_the_guard_asks_at_the_addresses_of_the_chosen_copy_as_well() -> None:
     store = cast(PrimaryStore, SimpleNamespace(versions=lambda: known))
     now = known[1].manifest.machine
     nothing, old = (cast(Primary, SimpleNamespace(notes=one)) for one in ({}, {WISH: OLD}))
-    assert addresses_to_ask(store, nothing, now) == ["10.1.2.3"]
-    assert addresses_to_ask(store, old, now) == ["10.1.2.3", "10.1.2.1"]
+    assert groups_to_ask(store, nothing, now) == (("10.1.2.3",),)
+    assert groups_to_ask(store, old, now) == (("10.1.2.3",), ("10.1.2.1",))
     # While its stand-in works, what is known of it is the stand-in's.
-    assert addresses_to_ask(store, nothing, known[0].manifest.machine) == ["10.1.2.1", "10.1.2.3"]
-    assert addresses_to_ask(None, nothing, now) == ["10.1.2.3"]
+    assert groups_to_ask(store, nothing, known[0].manifest.machine) == (
+        ("10.1.2.1",),
+        ("10.1.2.3",),
+    )
+    assert groups_to_ask(None, nothing, now) == (("10.1.2.3",),)
 
 
 class Store:

@@ -141,6 +141,7 @@ def test_captured_machines(name: str, host: dict[str, Any], expected: list[str])
         ({"machine": replace(machine("office"), licence_keys=["HASP"])}, ["licence-key"]),
         ({"machine": None}, []),
         ({"crowd": Crowd(4, 6, 12 * GIB)}, ["not-together"]),
+        ({"unheard": ("10.9.0.5",)}, ["addresses-unheard"]),
     ],
 )
 def test_what_is_known_of_the_primary(given: dict[str, Any], expected: list[str]) -> None:

@@ -16,6 +16,8 @@ from notfallserver import VERSION
 from notfallserver.agent import config
 from notfallserver.agent.changes.ledger import Ledger, open_ledger
 from notfallserver.agent.disks.linux import machine_facts, protected_disks
+from notfallserver.agent.fence.order import obey
+from notfallserver.agent.fence.own import remember
 from notfallserver.agent.line import Line
 from notfallserver.agent.meeting import Meeting
 from notfallserver.agent.outcome import Outcome
@@ -32,6 +34,8 @@ POLL_TIMEOUT = 30.0
 HEARTBEAT = 1.0
 """Between two polls while busy, in seconds; the server holds each for 5 s besides."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+_STANDOFF_PAUSE = 5.0
+"""Between two polls of a machine that ought to leave the network, and can't."""
 
 
 if TYPE_CHECKING:
@@ -71,6 +75,7 @@ class Duty:
         """Held while the ledger is worked with."""
         self._ledger: Optional[Ledger] = None
         self._untold: Optional[NotfallError] = None  # a failure that no run could report
+        self._may_stay = False  # was ordered off the network, and nothing here can do it
 
     # -- serving ---------------------------------------------------------------------------------
 
@@ -86,6 +91,8 @@ class Duty:
                 answer = client.call(
                     "POST", "/agent/v1/poll", self.poll_body(first, False), POLL_TIMEOUT
                 )
+                if first:
+                    self._remember(answer.get("near"))
                 first, pause, self._untold = False, _FIRST_PAUSE, None
             except NotfallError as error:
                 self._log.warning("poll: %s", error)
@@ -96,6 +103,9 @@ class Duty:
                 continue
             if answer.get("order") == "replicate" and self._role() == "primary":
                 self._replicate_beating(answer.get("deep") is True)
+            elif answer.get("order") == "stay-off" and self._role() == "primary":
+                self._may_stay = self._may_stay or not obey()
+                self._stop.wait(_STANDOFF_PAUSE if self._may_stay else _FIRST_PAUSE)
             elif answer.get("order") != "none":
                 self._stop.wait(_FIRST_PAUSE)
 
@@ -124,13 +134,21 @@ class Duty:
         if self._untold is not None:
             body["failed"] = self._untold.to_json()
         if facts:
+            body["near"] = True  # where the server is found by a machine without an address
             try:
                 body["machine"] = machine_facts(protected_disks(self._settings.disks)).to_json()
             except NotfallError as error:
                 self._log.warning("%s", error)
         return body
 
+    def _remember(self, near: Any = None) -> None:
+        """The addresses that this machine has now, for its next start."""
+        if self._role() == "primary":
+            told = [str(one) for one in near] if isinstance(near, list) else []
+            remember(self._machine, self._settings.url if told else "", told)
+
     def _replicate_beating(self, deep: bool) -> None:
+        self._remember()
         over = threading.Event()
         self._start_heart(over)
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,12 +33,20 @@ class GuardSettings(BaseModel):
 
     witnesses: tuple[str, ...] = ()
     """Addresses that normally answer ping, beside the gateway: a switch, another site."""
+    ignored_networks: tuple[str, ...] = ()
+    """Networks in which a primary serves nobody, such as one for storage: the guard does not ask
+    its addresses there, and so need not be able to."""
 
     @field_validator("witnesses")
     @classmethod
     def are_addresses(cls, witnesses: tuple[str, ...]) -> tuple[str, ...]:
         """Names are refused: in an outage nobody may be there to tell what they mean."""
         return tuple(str(ip_address(one)) for one in witnesses)
+
+    @field_validator("ignored_networks")
+    @classmethod
+    def are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(ip_network(one)) for one in networks)
 
 
 CHANGEABLE = (

@@ -258,11 +258,13 @@ class Conductor:
                 self._runner.cancel(job.id, "server")
         self._means.runs.end(primary)
 
-    def examine(self, primary: str, fenced_age: float | None = None) -> Verdict:
+    def examine(
+        self, primary: str, fenced_age: float | None = None, claim: bool = False
+    ) -> Verdict:
         means = self._means
         row = self._row(primary)
         primaries = means.catalogue.primaries
-        return examine_primary(means.present(), means.pool, primaries, row, fenced_age)
+        return examine_primary(means.present(), means.pool, primaries, row, fenced_age, claim)
 
     def screen(self, primary: str) -> bytes:
         row = self._row(primary)
@@ -290,7 +292,7 @@ class Conductor:
     def _decide(self, row: Primary, who: str, reason: str = "") -> Verdict:
         """Ask the guard; raise its refusal, or journal that a person overruled it."""
         means = self._means
-        verdict = self.examine(row.uuid)
+        verdict = self.examine(row.uuid, claim=True)
         if verdict.allowed:
             return verdict
         journal = means.catalogue.journal

@@ -8,8 +8,10 @@ from shutil import disk_usage
 from notfallserver import VERSION
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.normal import readiness
+from notfallserver.server.cycle.outage.legs import counting, groups_of, map_groups, read_legs
 from notfallserver.server.cycle.outage.probe import ask, lives
-from notfallserver.server.cycle.outage.witness import default_gateways
+from notfallserver.server.cycle.outage.sounding import unheard
+from notfallserver.server.cycle.outage.witness import all_gateways, default_gateways
 from notfallserver.server.cycle.plans.room import capacity_of_all, read_memory
 from notfallserver.server.cycle.standin import cpu_limit, memory_limit
 from notfallserver.server.cycle.state import WITH_STANDIN, State
@@ -75,7 +77,7 @@ def readiness_of(means: Means, row: Primary) -> tuple[readiness.Finding, ...]:
             hypervisor=around.hypervisor is not None,
             accelerated=around.accelerated,
             uefi=_has_uefi(means),
-            witnesses=bool(around.gateways or around.witnesses or others),
+            witnesses=bool(all_gateways() or around.witnesses or others),
             idle_memory=free_memory(),
             rehearses=bool(settings.rehearsal_days or settings.rehearse_each_copy),
         ),
@@ -108,6 +110,7 @@ def _facts(means: Means, row: Primary) -> readiness.Facts:
         evidence=proofs.get(best.stamp) if best else None,
         proven=any(standing(one) is Standing.PROVEN for one in proofs.values()),
         outlook=forecast.outlook if forecast else None,
+        unheard=_unheard(means, row),
         crowd=_crowd(means, row),
     )
 
@@ -119,6 +122,16 @@ def _crowd(means: Means, row: Primary) -> readiness.Crowd | None:
         return None
     count = len(capacity.fits) + len(capacity.rest)
     return readiness.Crowd(len(capacity.fits), count, capacity.missing_memory)
+
+
+def _unheard(means: Means, row: Primary) -> tuple[str, ...]:
+    settings = means.settings
+    if row.machine is None:
+        return ()
+    groups = counting(groups_of(row.machine), settings.guard.ignored_networks)
+    where = map_groups(groups, read_legs(), settings.lan_bridge)
+    asked = {one for group in groups for one in group}
+    return tuple(one for one in unheard(row.machine, where, row.notes) if one in asked)
 
 
 def _warnings(store: PrimaryStore | None) -> tuple[tuple[str, str], ...]:

@@ -89,7 +89,8 @@ class Facts:
     noticed; ``failed``: code and
     cause of the error of jobs of a kind that failed and were not made good; ``evidence``: of the
     version that would start; ``proven``: some version is known to start; ``crowd``: it finds no
-    room when all start together."""
+    room when all start together; ``unheard``: addresses whose silence would tell this server
+    nothing."""
 
     machine: Machine | None
     heard: bool
@@ -105,6 +106,7 @@ class Facts:
     proven: bool = False
     outlook: Outlook | None = None
     crowd: Crowd | None = None
+    unheard: tuple[str, ...] = ()
 
 
 def find(facts: Facts, host: Host) -> tuple[Finding, ...]:
@@ -243,6 +245,8 @@ def _network(facts: Facts, host: Host) -> Iterator[Finding]:
         for address in nic.leased
         if ":" not in address
     ]
+    if facts.unheard:
+        yield _warning("addresses-unheard", addresses=", ".join(facts.unheard))
     if leased:
         yield _warning("address-leased", address=", ".join(dict.fromkeys(leased)))
 

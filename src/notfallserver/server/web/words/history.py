@@ -55,6 +55,7 @@ EVENTS = {
     "unseen-changes": "Changes were found that nobody had noticed",
     "stand-in-elsewhere": "Another emergency server runs its stand-in",
     "original-returned": "The original appeared beside the stand-in",
+    "original-kept-off": "The original was switched on; it keeps off the network by itself",
     "version-damaged": "A copy was found damaged",
     "version-repaired": "A damaged copy was repaired",
     "version-lost": "A copy can't be repaired",

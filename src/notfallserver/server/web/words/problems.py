@@ -70,6 +70,11 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "The emergency server is cut off from the network, so the stand-in was not started.",
         "Check its network cable and the switch. Then look again.",
     ),
+    "guard-split": (
+        "The router doesn't answer, though others do, so the stand-in was not started: perhaps the "
+        "server works on behind a broken connection.",
+        "Check the switches and the router, or go to the server and look whether it is off.",
+    ),
     "guard-no-witness": (
         "Nobody could say whether the network works, so the stand-in was not started.",
         "Go to the server and look whether it is off.",

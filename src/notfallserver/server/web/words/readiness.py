@@ -178,6 +178,12 @@ WORDS: dict[str, tuple[str, str]] = {
         "No service of this server is known, so it can't be told whether its stand-in answers.",
         "Nothing to do if the server offers nothing on the network; else look at its firewall.",
     ),
+    "addresses-unheard": (
+        "The emergency server can't tell whether %(addresses)s is silent, so it would not start "
+        "the stand-in by itself.",
+        "Connect it to that network, or name what switches the server off from afar. If nobody is "
+        "served there: ignored_networks under [guard] in the settings file.",
+    ),
     "address-leased": (
         "Its address %(address)s comes from a DHCP server. The stand-in asks for it again.",
         "Reserve the address there, and see that the DHCP server is another machine.",
