@@ -60,13 +60,10 @@ def _initramfs_tools(tree: Path, case: Case) -> None:
 
 def _dracut(tree: Path, case: Case, layers: Layers, root: str) -> None:
     version = next((tree / "lib/modules").iterdir()).name
-    words = []
-    if case.stack in ("lvm", "luks-lvm"):
-        words.append("rd.lvm.lv=vg0/root")
-    if case.stack == "raid":
-        words.append(f"rd.md.uuid={layers.array_uuid}")
-    if case.encrypted:
-        words.append(f"rd.luks.uuid=luks-{layers.luks}")
+    words = kernel_words(case, layers)
+    parts = ["rootfs-block", *_DRACUT_PARTS.get(case.stack, [])]
+    if case.encrypted and case.suite == "trixie":
+        parts.append("systemd-cryptsetup")
     # the devices of this machine must not be taken for the system's own
     run(["mount", "-t", "tmpfs", "tmpfs", tree / "sys"])
     try:
@@ -75,7 +72,7 @@ def _dracut(tree: Path, case: Case, layers: Layers, root: str) -> None:
             *("dracut", "--force", "--quiet", "--hostonly", "--no-hostonly-cmdline"),
             # it would add all of virtio because this machine is virtual
             *(() if case.source in ("virtio", "scsi") else ("--omit", "qemu qemu-net")),
-            *("--add", " ".join(["rootfs-block", *_DRACUT_PARTS.get(case.stack, [])])),
+            *("--add", " ".join(parts)),
             *("--add-drivers", " ".join(modules(case)), "--filesystems", case.filesystem),
             *("--kernel-cmdline", " ".join([f"root={root}", *words])),
             *(f"/boot/initrd.img-{version}", version),
