@@ -6,6 +6,7 @@ told what they would find. Afterwards the settings are as the release has them.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from notfall_lab.guest_tree import chroot, write_file
@@ -65,8 +66,11 @@ def _dracut(tree: Path, case: Case, layers: Layers, root: str) -> None:
     if case.encrypted and case.suite == "trixie":
         parts.append("systemd-cryptsetup")
     # the devices of this machine must not be taken for the system's own
-    run(["mount", "-t", "tmpfs", "tmpfs", tree / "sys"])
-    try:
+    # (and without /run there is no hostonly)
+    with ExitStack() as stack:
+        for folder in ("sys", "run"):
+            run(["mount", "-t", "tmpfs", "tmpfs", tree / folder])
+            stack.callback(run, ["umount", tree / folder])
         chroot(
             tree,
             *("dracut", "--force", "--quiet", "--hostonly", "--no-hostonly-cmdline"),
@@ -78,8 +82,6 @@ def _dracut(tree: Path, case: Case, layers: Layers, root: str) -> None:
             *(f"/boot/initrd.img-{version}", version),
             timeout=600,
         )
-    finally:
-        run(["umount", tree / "sys"])
 
 
 def kernel_words(case: Case, layers: Layers) -> list[str]:
