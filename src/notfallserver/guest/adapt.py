@@ -37,4 +37,6 @@ def adapt(
         changes = apply_plan(plan, mounted, disks, tell)
         os.sync()
     warnings = [{"code": one.code, "text": one.text} for one in plan.warnings]
-    return Adapted(system.name, changes, warnings)
+    # a locked system can't be asked what it is; its agent told it
+    name = original.system if mounted.locked and original.system else system.name
+    return Adapted(name, changes, warnings)
