@@ -75,7 +75,7 @@ def test_the_table_names_what_did_not_boot() -> None:
             "locked": {**told, "boots": False, "refused": "driver-locked", "error": ""},
         },
     )
-    assert page.startswith("1 of 3 cases boot, 1 more refused as must be;")
+    assert page.startswith("1 of 3 cases boot, 1 more refused as must be, 1 not tried yet;")
     assert "| refused | 20 s |" in page
     assert "| ahci, sd_mod | yes | 20 s | 2026-01-01, 0.1.0 | locked-system |" in page
     assert "| **no** | 20 s | 2026-01-01, 0.1.0 | serial; locked-system; no / root |" in page

@@ -6,6 +6,7 @@ told what they would find. Afterwards the settings are as the release has them.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from notfall_lab.guest_tree import chroot, write_file
@@ -60,29 +61,27 @@ def _initramfs_tools(tree: Path, case: Case) -> None:
 
 def _dracut(tree: Path, case: Case, layers: Layers, root: str) -> None:
     version = next((tree / "lib/modules").iterdir()).name
-    words = []
-    if case.stack in ("lvm", "luks-lvm"):
-        words.append("rd.lvm.lv=vg0/root")
-    if case.stack == "raid":
-        words.append(f"rd.md.uuid={layers.array_uuid}")
-    if case.encrypted:
-        words.append(f"rd.luks.uuid=luks-{layers.luks}")
+    words = kernel_words(case, layers)
+    parts = ["rootfs-block", *_DRACUT_PARTS.get(case.stack, [])]
+    if case.encrypted and case.suite == "trixie":
+        parts.append("systemd-cryptsetup")
     # the devices of this machine must not be taken for the system's own
-    run(["mount", "-t", "tmpfs", "tmpfs", tree / "sys"])
-    try:
+    # (and without /run there is no hostonly)
+    with ExitStack() as stack:
+        for folder in ("sys", "run"):
+            run(["mount", "-t", "tmpfs", "tmpfs", tree / folder])
+            stack.callback(run, ["umount", tree / folder])
         chroot(
             tree,
             *("dracut", "--force", "--quiet", "--hostonly", "--no-hostonly-cmdline"),
             # it would add all of virtio because this machine is virtual
             *(() if case.source in ("virtio", "scsi") else ("--omit", "qemu qemu-net")),
-            *("--add", " ".join(["rootfs-block", *_DRACUT_PARTS.get(case.stack, [])])),
+            *("--add", " ".join(parts)),
             *("--add-drivers", " ".join(modules(case)), "--filesystems", case.filesystem),
             *("--kernel-cmdline", " ".join([f"root={root}", *words])),
             *(f"/boot/initrd.img-{version}", version),
             timeout=600,
         )
-    finally:
-        run(["umount", tree / "sys"])
 
 
 def kernel_words(case: Case, layers: Layers) -> list[str]:

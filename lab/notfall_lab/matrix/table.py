@@ -34,6 +34,8 @@ def render(cases: Sequence[Case], results: Told) -> str:
     lines = [f"{len(booted)} of {whole} cases boot"]
     if refused:
         lines[0] += f", {len(refused)} more refused as must be"
+    if len(tried) < len(cases):
+        lines[0] += f", {len(cases) - len(tried)} not tried yet"
     times = [told["adapt_s"] for _, told in tried if told["adapt_s"]]
     if times:
         lines[0] += (

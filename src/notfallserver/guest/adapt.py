@@ -40,4 +40,6 @@ def adapt(
         starts = boots_by(system, mounted.root)
         os.sync()
     warnings = [{"code": one.code, "text": one.text} for one in plan.warnings]
-    return Adapted(system.name, changes, warnings, starts)
+    # a locked system can't be asked what it is; its agent told it
+    name = original.system if mounted.locked and original.system else system.name
+    return Adapted(name, changes, warnings, starts)
