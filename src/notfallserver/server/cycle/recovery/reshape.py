@@ -29,6 +29,7 @@ from notfallserver.wire.errors import NotfallError
 
 MEASURE_LIMIT_S = 600.0
 RESHAPE_LIMIT_S = 24 * 3600.0
+FITTING = "making it fit the new disks"
 SPARE = 256 << 20
 """Bytes that must be free beside what is certainly written."""
 Least = dict[tuple[int, int], int]
@@ -65,7 +66,7 @@ class Reshaper:
             changed = making.changed()
             told: dict[int, Mapping[str, Any]] = {}
             if changed:
-                ctx.progress("making it fit the new disks")
+                ctx.progress(FITTING)
                 job = {
                     "task": "reshape",
                     "machine": version.manifest.machine.to_json(),
@@ -83,9 +84,7 @@ class Reshaper:
                     raise _not_measured("Its answer is not understood.")
                 told = dict(zip(changed, answers, strict=True))
             pieces = making.compose(told)
-            sealed = making.seal(
-                pieces, lambda done, total: ctx.progress("making it fit the new disks", done, total)
-            )
+            sealed = making.seal(pieces, lambda done, total: _tell(ctx, done, total))
         drop_reshaped(store, but=stamp)
         return sealed
 
@@ -139,6 +138,11 @@ class Reshaper:
             told = answer.get("error")
             raise NotfallError.from_json(told if isinstance(told, dict) else {}, 500)
         return answer
+
+
+def _tell(ctx: JobContext, done: int, total: int) -> None:
+    ctx.check()
+    ctx.progress(FITTING, done, total)
 
 
 def _not_measured(why: str) -> NotfallError:
