@@ -45,14 +45,15 @@ def addresses_to_ask(store: PrimaryStore | None, row: Primary, machine: Machine)
     """Of the original, and of what a stand-in has: they differ where somebody starts an older copy
     of before its addresses were changed."""
     found = machine.addresses()
-    for version in store.versions() if store else ():
-        if version.stamp == wished(row):
+    if store is None:
+        return found
+    versions, standin = store.versions(), store.standin()
+    meant = {wished(row), standin.version if standin else ""}
+    newest = (one.stamp for one in versions if one.manifest.kind == "replication")
+    meant |= set(islice(newest, 1))
+    for version in versions:
+        if version.stamp in meant:
             found += version.manifest.machine.addresses()
-    newest = (
-        (one for one in store.versions() if one.manifest.kind == "replication") if store else ()
-    )
-    for version in islice(newest, 1):
-        found += version.manifest.machine.addresses()
     return list(dict.fromkeys(found))
 
 
