@@ -147,6 +147,8 @@ def test_an_outage_ends_it_and_the_stand_in_takes_over(scene: Scene) -> None:
     assert lan.of(scene.guest.mac) > 0
     assert scene.hypervisor.state(f"standin-{scene.agent.uuid}") is MachineState.RUNNING
     assert "older-version-chosen" in events(scene)
+    off = scene.server.notfall("power", "shop", "switch-off", "--yes")
+    assert off.returncode == 0, off.stderr
     with scene.server.root() as root:
         answer = root.post("/api/v1/primaries/shop/undo")
         assert answer.status_code == 202, answer.text

@@ -125,11 +125,17 @@ def test_the_guard_asks_at_the_addresses_of_the_chosen_copy_as_well() -> None:
         version(MID, "replication", "10.1.2.2"),
         version(OLD, "replication", "10.1.2.1"),
     ]
-    store = cast(PrimaryStore, SimpleNamespace(versions=lambda: known))
+
+    def holds(standin: object) -> PrimaryStore:
+        return cast(PrimaryStore, SimpleNamespace(versions=lambda: known, standin=lambda: standin))
+
+    store = holds(None)
     now = known[1].manifest.machine
     nothing, old = (cast(Primary, SimpleNamespace(notes=one)) for one in ({}, {WISH: OLD}))
     assert groups_to_ask(store, nothing, now) == (("10.1.2.3",),)
     assert groups_to_ask(store, old, now) == (("10.1.2.3",), ("10.1.2.1",))
+    made = holds(SimpleNamespace(version=MID))
+    assert groups_to_ask(made, nothing, now) == (("10.1.2.3",), ("10.1.2.2",))
     # While its stand-in works, what is known of it is the stand-in's.
     assert groups_to_ask(store, nothing, known[0].manifest.machine) == (
         ("10.1.2.1",),

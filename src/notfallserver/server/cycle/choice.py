@@ -21,7 +21,7 @@ from notfallserver.server.pool.store import Clones, PrimaryStore
 from notfallserver.server.records.primaries import Primary
 
 WISH = "start_of"
-"""In a primary's notes: the version that somebody wants started, until the next activation."""
+"""In a primary's notes: the version that somebody wants started, while it is being started."""
 CAPTURE = "capture"
 
 
@@ -169,3 +169,9 @@ class Choice:
 def wished(row: Primary) -> str:
     """What :meth:`Choice.settle` remembers."""
     return str(row.notes.get(WISH, ""))
+
+
+def forget_wish(means: Means, primary: str) -> None:
+    """The activation is over."""
+    if wished(means.catalogue.primaries.find(primary)):
+        means.catalogue.primaries.note(primary, **{WISH: None})

@@ -312,7 +312,12 @@ class Rehearse:
         if evidence.tells_something:
             store = self.means.pool.primary(ctx.primary)
             store.proofs.keep(ctx.notes["version"], evidence)
-            store.trim_prepared({ctx.notes["version"]})
+            lock = self.preparing[ctx.primary]
+            if lock.acquire(blocking=False):  # else whoever prepares does it
+                try:
+                    store.trim_prepared({ctx.notes["version"]})
+                finally:
+                    lock.release()
         one = Rehearsal(
             id=ctx.job.id,
             primary=ctx.primary,

@@ -18,7 +18,7 @@ from typing import Any
 
 from notfallserver.server.cycle.activation.start import await_answer, bring_up
 from notfallserver.server.cycle.care import Care
-from notfallserver.server.cycle.choice import ready_instead, taken_of
+from notfallserver.server.cycle.choice import forget_wish, ready_instead, taken_of
 from notfallserver.server.cycle.emergency.captures import Captures
 from notfallserver.server.cycle.fencing import Fencing, is_wished
 from notfallserver.server.cycle.means import Means
@@ -170,6 +170,7 @@ class Work:
         primary = ctx.primary
         store = self.means.pool.primary(primary)
         if self.means.catalogue.primaries.find(primary).state != State.ACTIVATING:
+            forget_wish(self.means, primary)
             return {"state": "done before the server was restarted"}
         if (ctx.notes.get("begun") or ctx.parameters.get("again")) and not is_wished(ctx):
             self._allow_again(ctx)
@@ -187,6 +188,7 @@ class Work:
             self._keep_refutation(ctx, store, error)
             self._drop_unstarted(store, error)
             self.move(primary, Event.ACTIVATION_FAILED, ctx.job.who, *because(error))
+            forget_wish(self.means, primary)
             raise
         damaged = self.care.tell_use(store, prepared.version)
         self._tell_choice(ctx, store, prepared.version)
@@ -199,6 +201,7 @@ class Work:
             "silent_ports": answer.silent,
         }
         self.move(primary, Event.STANDIN_UP, ctx.job.who, details=result)
+        forget_wish(self.means, primary)
         return result
 
     def _allow_again(self, ctx: JobContext) -> None:

@@ -58,13 +58,12 @@ def groups_to_ask(
     """The addresses of each card of the original, and of what a stand-in has: they differ where
     somebody starts an older copy of before its addresses were changed."""
     machines = [machine]
-    for version in store.versions() if store else ():
-        if version.stamp == wished(row):
-            machines.append(version.manifest.machine)
-    newest = (
-        (one for one in store.versions() if one.manifest.kind == "replication") if store else ()
-    )
-    machines += [version.manifest.machine for version in islice(newest, 1)]
+    if store is not None:
+        versions, standin = store.versions(), store.standin()
+        meant = {wished(row), standin.version if standin else ""}
+        newest = (one.stamp for one in versions if one.manifest.kind == "replication")
+        meant |= set(islice(newest, 1))
+        machines += [one.manifest.machine for one in versions if one.stamp in meant]
     return tuple(dict.fromkeys(group for one in machines for group in groups_of(one)))
 
 
