@@ -37,7 +37,7 @@ from notfallserver.wire.errors import NotfallError
 
 log = logging.getLogger("notfall-agent")
 
-EVERY_S = 20.0
+EVERY_S = 10.0
 _SETTLE_S = 5.0
 """A link that is new needs a moment."""
 _CALL_S = 5.0
