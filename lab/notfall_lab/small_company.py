@@ -84,15 +84,23 @@ class SmallCompany:
         guest = self.guests[name] = self.next_guest(name)
         facts = guest.facts()
         if disk is None:
-            built = self.directory / "guests" / name
-            built.mkdir(parents=True)
-            disk = guest.make_disk(built)
+            disk = self._make_disk(guest)
         size = size or disk.stat().st_size
         facts["disks"][0]["size"] = size
         facts["memory"] = memory or facts["memory"]
         store = self.pool.add_primary(str(uuid4()), name)
         _lay_in(store, name, read_machine(facts), disk, size)
         self.uuids[name] = store.uuid
+
+    def _make_disk(self, guest: SmallGuest) -> Path:
+        """Made anew for the first one only: that takes its time."""
+        place = self.directory / "guests"
+        known = [one for one in self.guests if (place / one).is_dir()]
+        built = place / guest.name
+        built.mkdir(parents=True)
+        if known:
+            return guest.make_disk_like(place / known[0], known[0], built)
+        return guest.make_disk(built)
 
     # -- at work ---------------------------------------------------------------------------------
 
@@ -192,6 +200,7 @@ def _set_up(company: SmallCompany, pool_gib: int) -> None:
         "capture_minutes": 0,
         "rehearsal_days": 0,
         "scrub_days": 0,
+        "heartbeat_timeout_s": 86400,
     }
     lines = [f"{key} = {json.dumps(value)}\n" for key, value in settings.items()]
     company.directory.mkdir(parents=True, exist_ok=True)
