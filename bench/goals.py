@@ -36,7 +36,7 @@ GOALS = (
     ),
     *(
         Goal(f"full copy against {tool}", f"full_vs_{tool}", "faster: above 1", least=1)
-        for tool in ("rsync", "bdsync", "borg", "restic", "nbdcopy")
+        for tool in ("rsync", "bdsync", "borg", "restic", "nbdcopy", "nbdcopy_tls")
     ),
     *(
         Goal(

@@ -18,7 +18,7 @@ from bench.figures import RESULTS, settings_file
 from bench.goals import GOALS, Goal
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
-TOOLS = ("dd", "rsync", "borg", "restic", "nbdcopy", "bdsync")
+TOOLS = ("dd", "rsync", "borg", "restic", "nbdcopy", "nbdcopy_tls", "bdsync")
 FREEZES = ("1m_files_ext4", "1m_files_xfs")
 PARTS = ("freeze", "prepare", "read", "end", "thaw")
 LINES = ("2mbit", "10mbit", "50mbit")

@@ -14,6 +14,7 @@ from typing import Any
 
 from notfall_lab.kernels import PROGRAMS, kernel_guest
 from notfallserver.server.host.run import run
+from notfallserver.wire.report import SystemReport
 
 SIZE = 32 << 20
 _START = 1 << 20
@@ -135,6 +136,7 @@ def _write_settings(guest: SmallGuest, tree: Path) -> None:
         "ADDRESS6": guest.address6,
         "GATEWAY": guest.gateway,
         "PORT": str(guest.port),
+        "REPORT": SystemReport("running", (), True).line(),  # as its agent would
         "SERVER": guest.server[0],
         "SERVER_PORT": str(guest.server[1]),
     }

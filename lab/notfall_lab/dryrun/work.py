@@ -23,6 +23,7 @@ from notfallserver.server.cycle.state import Event
 from notfallserver.server.cycle.work import Work
 from notfallserver.server.pool.health import Health
 from notfallserver.server.pool.store import Clones, PrimaryStore
+from notfallserver.server.pool.version import Version
 from notfallserver.server.rescue_medium import medium_in, seal_medium
 from notfallserver.wire.errors import NotfallError
 
@@ -71,8 +72,7 @@ class PaperWork(Work):
             if self.means.pool.free()[0] < total:
                 raise NotfallError("pool-full", "There is no space left in the pool.")
 
-    def _prepared(self, ctx: JobContext, store: PrimaryStore) -> Clones:
-        version = store.need_best()
+    def _prepared(self, ctx: JobContext, store: PrimaryStore, version: Version) -> Clones:
         if (done := store.prepared(version.stamp)) is not None:
             return done
         self._pass(ctx, "adapting in the appliance", PREPARE_S, 0)
@@ -108,7 +108,8 @@ class PaperWork(Work):
         server = self.world.server(primary)
         try:
             self.fencing.clear_way(ctx)
-            write_standin(store, self._prepared(ctx, store))
+            prepared = self._startable(ctx, store)
+            write_standin(store, prepared)
             self.means.hypervisor.start(name)
             ports = server.machine.ports if server else []
             self._boot(ctx, len(ports))
@@ -122,7 +123,7 @@ class PaperWork(Work):
             raise
         asked = datetime.fromisoformat(ctx.parameters["asked_at"])
         own = round((datetime.now(timezone.utc) - asked).total_seconds(), 3)
-        result = {"version": store.need_best().stamp, "own_s": own, "ports": ports}
+        result = {"version": prepared.version, "own_s": own, "ports": ports}
         self.move(primary, Event.STANDIN_UP, ctx.job.who, details=result)
         return result
 

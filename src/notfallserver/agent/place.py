@@ -12,7 +12,8 @@ memory: nothing here is ever written to a frozen filesystem, and nothing is left
     KEY/lock      held by the one process that works with state and pins
     bpf/KEY/      the pinned write tracker (changes/pins.py)
 
-Only what must outlive a reboot is in ``/var/lib/notfall-agent/KEY`` (changes/kept.py).
+Only what must outlive a reboot is in ``/var/lib/notfall-agent``: ``KEY/`` (changes/kept.py) and
+``KEY.network``, this machine's addresses (fence/own.py).
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class Place:
         self.filesystem = ROOT / "bpf"
         self.pins = self.filesystem / self.key
         self.kept = KEPT / self.key
+        self.network = KEPT / f"{self.key}.network"
 
     def make(self) -> None:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -82,6 +84,7 @@ class Place:
         """Only the files; nothing is left of the root either if this was the last agent."""
         shutil.rmtree(self.directory, ignore_errors=True)
         shutil.rmtree(self.kept, ignore_errors=True)
+        self.network.unlink(missing_ok=True)
         with suppress(OSError):
             KEPT.rmdir()
         with suppress(OSError):

@@ -30,6 +30,7 @@ from notfallserver.agent.pace import Pace
 from notfallserver.agent.packing import Packing
 from notfallserver.agent.passes import Passes
 from notfallserver.agent.place import Place, boot_id
+from notfallserver.agent.sample import still_true, take_sample
 from notfallserver.agent.send import Sender
 from notfallserver.agent.standstill import Standstill
 from notfallserver.agent.stop import Stop
@@ -39,7 +40,7 @@ from notfallserver.wire.client import Throttle
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.frames import readable_codecs
 
-AHEAD = 5
+AHEAD = 4
 """So many frames are read, under way or being stored while the workers are at work on others. Not
 on a single processor, which would rather be the limit than disk, line or pool."""
 
@@ -134,6 +135,7 @@ class Replication:
         deep = self._deep and tracked  # where nothing is known, nothing can be compared
         passes = Passes(self._settings, self._protected, disks, self._ledger, sender, self._talk)
         companion = self._cleanup.enter_context(self._meeting.join(passes))
+        sample = take_sample(one.device for one in self._protected)
         passes.run(tracked, deep)
         still = Standstill(self._settings, self._place, companion, crew, self._stop).reach()
         unseen = passes.unexplained(still.used)
@@ -154,6 +156,7 @@ class Replication:
             still.held.frozen_at,
         )
         body = seal_body(outcome, machine, self._pace.gauge.rate(), deep)
+        body["sample"] = still_true(sample) if outcome.consistency != "crash" else []
         version = self._seal(body, still.used, bool(unseen))
         return replace(outcome, version=version, seconds=time.monotonic() - began)
 

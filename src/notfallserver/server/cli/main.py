@@ -11,6 +11,7 @@ import typer
 from notfallserver import VERSION
 from notfallserver.server.cli import (
     actions,
+    checks,
     fencing,
     jobs,
     notices,
@@ -40,6 +41,7 @@ app.add_typer(people.app, name="people")
 app.add_typer(notices.app, name="notice")
 app.add_typer(fencing.app, name="fence")
 app.add_typer(plan.app, name="plan")
+app.add_typer(checks.app, name="check")
 actions.add_to(app)
 power.add_to(app)
 rehearsals.add_to(app)

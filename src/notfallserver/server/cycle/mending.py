@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timezone
 
+from notfallserver.server.cycle.choice import wished
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.moves import Move
 from notfallserver.server.cycle.rehearsals import leave_rehearsal
@@ -37,7 +38,8 @@ def mend(means: Means, runner: JobRunner, move: Move) -> None:
         unfinished = {job.kind for job in means.catalogue.jobs.unfinished(row.uuid)}
         if row.state == State.ACTIVATING and "activate" not in unfinished:
             asked = datetime.now(timezone.utc).isoformat()
-            runner.submit("activate", row.uuid, {"asked_at": asked, "again": True}, "server")
+            again = {"asked_at": asked, "again": True, "version": wished(row)}
+            runner.submit("activate", row.uuid, again, "server")
         elif row.state == State.RECOVERING and not unfinished & {"recover", "switch_back"}:
             runner.submit("recover", row.uuid, {}, "server")
         elif row.state == State.REHEARSING and "rehearse" not in unfinished:

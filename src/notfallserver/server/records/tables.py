@@ -192,6 +192,7 @@ rehearsals = Table(
     Column("silent", JSON, nullable=False),
     Column("error", JSON(none_as_null=True)),
     Column("picture", Boolean, nullable=False),
+    Column("evidence", JSON(none_as_null=True)),
 )
 
 start_plan = Table(

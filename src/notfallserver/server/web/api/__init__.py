@@ -6,6 +6,7 @@ from notfallserver.server.web.api import (
     account,
     actions,
     card,
+    checks,
     fencing,
     files,
     health,
@@ -24,7 +25,8 @@ from notfallserver.server.web.api import (
 
 router = APIRouter(prefix="/api/v1")
 for part in (
-    *(primaries, actions, start_plan, power, fencing, rehearsals, files, seeds, jobs, journal),
+    *(primaries, actions, start_plan, power, fencing, checks, rehearsals, files, seeds),
+    *(jobs, journal),
     *(people, account, notices, setting_up, card, health, system),
 ):
     router.include_router(part.router)

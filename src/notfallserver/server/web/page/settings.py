@@ -33,6 +33,7 @@ def save(
     scrub_mib_s: Count,
     rehearsal_days: Count,
     heartbeat_timeout_s: Count,
+    rehearse_each_copy: Count = 0,
     witnesses: Annotated[str, Form(max_length=1000)] = "",
 ) -> Response:
     """Only what differs from the file is kept, so that the file goes on to decide the rest."""
@@ -44,6 +45,7 @@ def save(
         "scrub_days": scrub_days,
         "scrub_mib_s": scrub_mib_s,
         "rehearsal_days": rehearsal_days,
+        "rehearse_each_copy": rehearse_each_copy,
         "heartbeat_timeout_s": heartbeat_timeout_s,
     }
     in_file = _changeable(house.settings.model_dump(mode="json"))

@@ -20,6 +20,7 @@ VERDICTS = {
     Reason.ALIVE: "It still showed signs of life.",
     Reason.WRONG_DEVICE: "It was switched off from afar, but something still answered for it.",
     Reason.CUT_OFF: "The emergency server was cut off from the network itself.",
+    Reason.SPLIT: "The router did not answer: the network may have been cut in two.",
     Reason.NO_WITNESS: "It could not be told who was cut off.",
     Reason.CANNOT_TELL: "It could not be told whether it was down.",
 }
@@ -30,6 +31,7 @@ ENDED = {
 PAUSE = "Nobody could work on it for %(time)s."
 LATE = "It took longer than expected."
 SWITCH_OFF = "Switch the original off."
+KEEPS_OFF = "Its stand-in works. Leave the original so, or switch it off again."
 FELL_OVER = "It had gone off by itself."
 OF_COPY = "The copy of %(at)s"
 OLDER = "The newest one could not be used, so it was the copy of %(at)s."
@@ -44,6 +46,7 @@ DEEP_NEVER = "No check of everything"
 IN_ORDER = "In this order: %(names)s"
 TEXTS = (
     *(*VERDICTS.values(), *ENDED.values(), PAUSE, LATE, SWITCH_OFF, FELL_OVER, OF_COPY, OLDER),
+    KEEPS_OFF,
     *(BLOCKS, UNSEEN, EVERY, ON_REQUEST, STANDIN_EVERY, STANDIN_ON_REQUEST, DEEP_EVERY),
     *(DEEP_NEVER, IN_ORDER),
 )
@@ -56,7 +59,11 @@ SELF_EVIDENT = frozenset(
 """Events that say all by themselves; what else they tell is of no use to a person."""
 _JUDGED = frozenset({"refused", "outage_seen", "stand-in-held-back"})
 _FAILED = frozenset({"activation_failed", "recovery_failed", "switch_back_failed"})
-_FIXED = {"original-returned": SWITCH_OFF, "stand-in-restarted": FELL_OVER}
+_FIXED = {
+    "original-returned": SWITCH_OFF,
+    "original-kept-off": KEEPS_OFF,
+    "stand-in-restarted": FELL_OVER,
+}
 _OF_COPY = {
     "older-version-used": OLDER,
     "version-damaged": BLOCKS,
@@ -66,6 +73,7 @@ _OF_COPY = {
     "version-unreadable": OF_COPY,
     "damage-in-stand-in": OF_COPY,
     "files-shown": OF_COPY,
+    "older-version-chosen": OF_COPY,
     "seed-exported": OF_COPY,
 }
 
