@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,6 +25,7 @@ from notfall_lab.patience import until
 from notfall_lab.small_guest import SmallGuest
 from notfallserver.server.host.files import replace_json
 from notfallserver.server.host.mount import unmount_image
+from notfallserver.server.host.namespace import in_namespace
 from notfallserver.server.host.run import run
 from notfallserver.server.pool import layout
 from notfallserver.server.pool.store import Pool, PrimaryStore
@@ -84,15 +86,23 @@ class SmallCompany:
         guest = self.guests[name] = self.next_guest(name)
         facts = guest.facts()
         if disk is None:
-            built = self.directory / "guests" / name
-            built.mkdir(parents=True)
-            disk = guest.make_disk(built)
+            disk = self._make_disk(guest)
         size = size or disk.stat().st_size
         facts["disks"][0]["size"] = size
         facts["memory"] = memory or facts["memory"]
         store = self.pool.add_primary(str(uuid4()), name)
         _lay_in(store, name, read_machine(facts), disk, size)
         self.uuids[name] = store.uuid
+
+    def _make_disk(self, guest: SmallGuest) -> Path:
+        """Made anew for the first one only: that takes its time."""
+        place = self.directory / "guests"
+        known = [one for one in self.guests if (place / one).is_dir()]
+        built = place / guest.name
+        built.mkdir(parents=True)
+        if known:
+            return guest.make_disk_like(place / known[0], known[0], built)
+        return guest.make_disk(built)
 
     # -- at work ---------------------------------------------------------------------------------
 
@@ -146,14 +156,22 @@ class SmallCompany:
         finally:
             catalogue.close()
 
-    def serves(self, name: str) -> bool:
-        """Whether its page is there, seen from the LAN's router."""
+    def page(self, name: str) -> str:
+        """What its server says, as the LAN's router sees it; why not, if it does not."""
         address = self.guests[name].address.split("/")[0]
-        line = self.lab.network.inside("router", "/bin/busybox", "wget", "-T", "3", "-q", "-O", "-")
-        done = subprocess.run(
-            [*line, f"http://{address}:{PORT}/"], capture_output=True, check=False
-        )
-        return done.stdout.decode() == f"{name} works\n"
+
+        def ask() -> str:
+            line = HTTPConnection(address, PORT, timeout=10)
+            try:
+                line.request("GET", "/")
+                return line.getresponse().read().decode()
+            except (OSError, HTTPException) as error:
+                return repr(error)
+            finally:
+                line.close()
+
+        with open(f"/run/netns/{self.lab.network.namespace('router')}", "rb") as place:
+            return in_namespace(place.fileno(), ask)
 
     def _line(self, *words: str) -> list[str]:
         return self.lab.network.inside("server", sys.executable, "-c", _NOTFALL, *words)
@@ -192,6 +210,7 @@ def _set_up(company: SmallCompany, pool_gib: int) -> None:
         "capture_minutes": 0,
         "rehearsal_days": 0,
         "scrub_days": 0,
+        "heartbeat_timeout_s": 86400,
     }
     lines = [f"{key} = {json.dumps(value)}\n" for key, value in settings.items()]
     company.directory.mkdir(parents=True, exist_ok=True)

@@ -60,7 +60,7 @@ def test_eight_start_in_their_order(tmp_path: Path) -> None:
         began = time.monotonic()
         company.notfall("plan", "start", *EIGHT, "alive", "huge", "--yes", "--no-follow")
         until(lambda: stands(company).get("dc") == "works", BOOT_S)
-        assert company.serves("dc")
+        assert company.page("dc") == "dc works\n"
         until(lambda: len(ordered_at(company, "erp")) == 1)
         company.kill()
         company.start()
@@ -72,7 +72,7 @@ def test_eight_start_in_their_order(tmp_path: Path) -> None:
             "alive": "alive",
             "huge": "no-room",
         }
-        assert all(company.serves(name) for name in EIGHT)
+        assert [company.page(name) for name in EIGHT] == [f"{name} works\n" for name in EIGHT]
         hypervisor = company.hypervisor()
         for name in EIGHT:
             machine = f"standin-{company.uuids[name]}"
