@@ -16,6 +16,9 @@ from notfallserver import VERSION
 from notfallserver.agent import config
 from notfallserver.agent.changes.ledger import Ledger, open_ledger
 from notfallserver.agent.disks.linux import machine_facts, protected_disks
+from notfallserver.agent.handover.departure import Departure, switch_off
+from notfallserver.agent.handover.note import Note
+from notfallserver.agent.handover.services import Services, can_hand_over
 from notfallserver.agent.line import Line
 from notfallserver.agent.meeting import Meeting
 from notfallserver.agent.outcome import Outcome
@@ -31,6 +34,8 @@ POLL_TIMEOUT = 30.0
 HEARTBEAT = 1.0
 """Between two polls while busy, in seconds; the server holds each for 5 s besides."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+HAND_OVER = "hand-over"
+"""The order for a planned handover, and what an agent says that it can do."""
 
 
 if TYPE_CHECKING:
@@ -92,7 +97,10 @@ class Duty:
                 pause = min(pause * 2, _LONGEST_PAUSE)
                 continue
             if answer.get("order") == "replicate" and self._role() == "primary":
-                self._replicate_beating(answer.get("deep") is True)
+                deep = answer.get("deep") is True
+                self._replicate_beating(lambda deep=deep: self.replicate(deep))  # type: ignore[misc]
+            elif answer.get("order") == HAND_OVER and self._role() == "primary":
+                self._replicate_beating(self.hand_over)
             elif answer.get("order") != "none":
                 self._stop.wait(_FIRST_PAUSE)
 
@@ -117,6 +125,7 @@ class Duty:
             "recovery": config.recovery(self._machine),
             "agent": VERSION,
             "busy": busy,
+            "can": [HAND_OVER] if can_hand_over() else [],
         }
         if self._untold is not None:
             body["failed"] = self._untold.to_json()
@@ -127,11 +136,11 @@ class Duty:
                 self._log.warning("%s", error)
         return body
 
-    def _replicate_beating(self, deep: bool) -> None:
+    def _replicate_beating(self, replicate: Callable[[], Outcome]) -> None:
         over = threading.Event()
         self._start_heart(over)
         try:
-            outcome = self.replicate(deep)
+            outcome = replicate()
             self._log.info("version %s: %s", outcome.version, outcome)
             for one in outcome.applications:
                 if one.error:
@@ -172,6 +181,29 @@ class Duty:
 
         return self._replicate(connect, deep)
 
+    def hand_over(self) -> Outcome:
+        """The last version of this machine, and its end: on success this does not return."""
+        note = Note(self._place.stopped)
+        client = self._client(None)
+        departure = Departure(
+            note,
+            Services(note, self._settings.keep_services, self._settings.stop_seconds),
+            lambda body: client.call("POST", "/agent/v1/farewell", body, timeout=10),
+            switch_off,
+        )
+        try:
+            return self.depart(departure)
+        finally:
+            client.close()
+
+    def depart(self, departure: Departure) -> Outcome:
+        """As :meth:`hand_over`, by the given means."""
+
+        def connect(throttle: Optional[Throttle]) -> Line:
+            return Line(self._client(throttle), self._stop)
+
+        return self._replicate(connect, departure=departure)
+
     def seed(self, to: Path) -> Tuple[Outcome, Path]:
         """A first copy into a new directory below ``to``; the outcome, and that directory."""
         try:
@@ -197,7 +229,10 @@ class Duty:
             line.close()
 
     def _replicate(
-        self, connect: Callable[[Optional[Throttle]], Line], deep: bool = False
+        self,
+        connect: Callable[[Optional[Throttle]], Line],
+        deep: bool = False,
+        departure: Optional[Departure] = None,
     ) -> Outcome:
         replication: Optional[Replication] = None
         if self._role() == "stand-in":
@@ -215,8 +250,10 @@ class Duty:
                     self.ledger(),
                     connect,
                     self._stop,
-                    self._meeting,
+                    # Nobody may lead the last run: who leads thaws.
+                    self._meeting if departure is None else Meeting(),
                     deep,
+                    departure,
                 )
                 return replication.run()
         except (NotfallError, OSError) as error:

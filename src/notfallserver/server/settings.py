@@ -48,6 +48,7 @@ CHANGEABLE = (
     "scrub_days",
     "scrub_mib_s",
     "rehearsal_days",
+    "trial_hours",
     "heartbeat_timeout_s",
 )
 """What may be changed while the server runs, because it is asked for anew each time."""
@@ -85,6 +86,8 @@ class Settings(BaseSettings):
     """Every copy is rehearsed this often, in days; 0: only on request."""
     rehearsal_minutes: int = Field(default=30, ge=1, le=1440)
     """A rehearsal ends by itself after so many minutes."""
+    trial_hours: int = Field(default=24, ge=0, le=24 * 90)
+    """So long after a switch-back one click leads back to the stand-in; 0: not at all."""
     share_blocks: bool = True
     """A primary's content that another primary's version holds already is not sent."""
     rescue_cache: Path | None = None

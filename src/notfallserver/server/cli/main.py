@@ -12,6 +12,7 @@ from notfallserver import VERSION
 from notfallserver.server.cli import (
     actions,
     fencing,
+    handover,
     jobs,
     notices,
     people,
@@ -39,6 +40,7 @@ app.add_typer(people.app, name="people")
 app.add_typer(notices.app, name="notice")
 app.add_typer(fencing.app, name="fence")
 actions.add_to(app)
+handover.add_to(app)
 power.add_to(app)
 rehearsals.add_to(app)
 jobs.add_to(app)

@@ -18,12 +18,14 @@ from typing import Protocol
 
 from notfallserver.server.cycle.browse.shelf import Shelf
 from notfallserver.server.cycle.fencing import Fencing
+from notfallserver.server.cycle.handovers import HandOver
 from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.cycle.normal.limits import Limits, Wish
 from notfallserver.server.cycle.normal.readiness import Finding
 from notfallserver.server.cycle.outage.guard import Verdict
 from notfallserver.server.cycle.power import Order
 from notfallserver.server.cycle.surroundings import Surroundings
+from notfallserver.server.cycle.trial import Trials
 from notfallserver.server.pool.version import Application
 from notfallserver.server.records.jobs import Job
 from notfallserver.server.vm.hypervisor import MachineState
@@ -125,6 +127,14 @@ class Conductor(Protocol):
     def fencing(self) -> Fencing:
         """What can switch originals off from afar."""
 
+    @property
+    def handovers(self) -> HandOver:
+        """Planned handovers of living primaries to their stand-ins."""
+
+    @property
+    def trials(self) -> Trials:
+        """Trial periods after switch-backs."""
+
     def versions(self, primary: str) -> Sequence[VersionInfo]:
         """Newest first."""
 
@@ -199,7 +209,8 @@ class Conductor(Protocol):
     def switch_back(self, primary: str, who: str, at: datetime | None = None) -> Job: ...
 
     def undo(self, primary: str, who: str) -> Job:
-        """The way back from the present state: to the stand-in, or to before the activation."""
+        """The way back from the present state: to the stand-in (also in the trial period after a
+        switch-back, by a handover), or to before the activation."""
 
     def set_limits(self, primary: str, wish: Wish, clear: bool, who: str) -> Limits:
         """Change what replications may take; ``clear`` takes all limits away first."""

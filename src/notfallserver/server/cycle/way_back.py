@@ -24,6 +24,7 @@ from notfallserver.server.cycle.recovery.switch import (
 from notfallserver.server.cycle.runner import Cancelled, JobContext, JobRunner
 from notfallserver.server.cycle.standin import machine_name
 from notfallserver.server.cycle.state import WITH_STANDIN, Event, State
+from notfallserver.server.cycle.trial import Trials
 from notfallserver.server.cycle.work import Work
 from notfallserver.server.records.jobs import Job
 from notfallserver.server.records.primaries import Primary
@@ -178,6 +179,8 @@ class WayBack:
     def _clear_after(self, primary: str, state: State) -> None:
         """After the switch-back; what the stand-in wrote is a version, also on the target."""
         if state not in WITH_STANDIN:
+            if state is State.NORMAL and self._row(primary).notes.get("recovery"):
+                Trials(self.means).begin(primary)
             self.work.drop_standin(self.means.pool.primary(primary))
             if recovery := self._row(primary).notes.get("recovery"):
                 self.means.catalogue.targets.forget(recovery["target"])

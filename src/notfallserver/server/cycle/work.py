@@ -83,14 +83,14 @@ class Work:
     def arrived(self, ctx: JobContext, version: Version) -> dict[str, Any]:
         """What follows on a version of the primary itself; may be repeated."""
         primary = ctx.primary
-        self._took_version(primary, version.stamp)
+        self.took_version(primary, version.stamp)
         row = self.means.catalogue.primaries.find(primary)
         if row.state == State.NEW:
             self.move(primary, Event.FIRST_VERSION, ctx.job.who, "first complete copy")
         self.runner.submit("prepare", primary, {}, "server", join=True)
         return result_of(version)
 
-    def _took_version(self, primary: str, stamp: str) -> None:
+    def took_version(self, primary: str, stamp: str) -> None:
         version = self.means.pool.primary(primary).version(stamp)
         self.means.catalogue.primaries.new_version(primary, stamp, version.manifest.machine)
         self.means.catalogue.journal.write(
@@ -106,12 +106,12 @@ class Work:
         while True:
             ctx.progress("waiting for other images")
             with self.appliances:
-                prepared = self._prepared(ctx, store)
+                prepared = self.prepared(ctx, store)
             best = store.best()
             if best is None or best.stamp == prepared.version:  # none came meanwhile
                 return dict(prepared.record)
 
-    def _prepared(self, ctx: JobContext, store: PrimaryStore) -> Clones:
+    def prepared(self, ctx: JobContext, store: PrimaryStore) -> Clones:
         """The adapted image of the newest sound version; made now if it isn't there."""
         version = store.need_best()
         if (done := store.prepared(version.stamp)) is not None:
@@ -199,13 +199,25 @@ class Work:
         return round((datetime.now(timezone.utc) - asked).total_seconds(), 3)
 
     def _startable(self, ctx: JobContext, store: PrimaryStore) -> Clones:
-        """The newest prepared image; an older one only when the newest can't be prepared."""
+        """The newest prepared image; an older one only when the newest can't be prepared.
+
+        After a handover ``only`` the version that holds everything.
+        """
         if (standin := store.standin()) is not None:
             return standin  # made before the server was restarted
+        only = ctx.parameters.get("only")
         try:
-            return self._prepared(ctx, store)
+            prepared = self.prepared(ctx, store)
+            if only and prepared.version != only:
+                raise NotfallError(
+                    "version-damaged",
+                    f"The version {only} that the handover made is damaged.",
+                    "Switch the original on again: nothing is lost on it.",
+                    status=409,
+                )
+            return prepared
         except NotfallError as error:
-            older = store.newest_prepared()
+            older = None if only else store.newest_prepared()
             if older is None:
                 raise
             self.means.catalogue.journal.write(
@@ -237,7 +249,7 @@ class Work:
             ctx.progress("reading what changed", done, total)
 
         taken = self.captures.take(self.means.pool.primary(primary), tell)
-        self._took_version(primary, taken.version.stamp)
+        self.took_version(primary, taken.version.stamp)
         return {
             "version": taken.version.stamp,
             "pause_ms": round(taken.pause_ms, 1),

@@ -45,6 +45,7 @@ EVENTS: Mapping[str, frozenset[Kind]] = {
     "stand-in-restarted": _WARNING,
     "stand-in-elsewhere": _WARNING,
     "standin_dropped": _WARNING,
+    "handover_failed": _WARNING,
     "overruled": _WARNING,
     "removed": _WARNING,
     "unseen-changes": _WARNING,
@@ -55,6 +56,7 @@ EVENTS: Mapping[str, frozenset[Kind]] = {
     "first_version": _GOOD,
     "recover": _GOOD,
     "switch_back": _GOOD,
+    "hand_over": _GOOD,
 }
 """Which entries of the journal are told to whom; what lasts is seen by looking instead."""
 

@@ -10,10 +10,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from notfallserver.server.cycle.actions import RecoveryPlan, VersionInfo
+from notfallserver.server.cycle.handover.plan import LEFT
 from notfallserver.server.cycle.normal.deep import days_of, read_deep
 from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.cycle.power import is_off
 from notfallserver.server.cycle.rehearsals import NOTE
+from notfallserver.server.cycle.trial import TRIAL
 from notfallserver.server.fence.device import read_device
 from notfallserver.server.pool.layout import stamp_time
 from notfallserver.server.records.jobs import Job
@@ -156,10 +158,23 @@ class RehearsalAnswer(BaseModel):
         return cls.model_validate({**asdict(one), "version_at": version_time(one.version)})
 
 
+class TrialAnswer(BaseModel):
+    """The time after a switch-back in which one click leads back to the stand-in, whose last
+    version is ``version``."""
+
+    since: datetime
+    until: datetime
+    version: str
+
+    @classmethod
+    def of(cls, notes: Mapping[str, Any]) -> TrialAnswer | None:
+        return cls.model_validate(notes[TRIAL]) if TRIAL in notes else None
+
+
 class PrimaryAnswer(BaseModel):
     """A primary; times in UTC. ``standin_off``: its stand-in should work, but was switched off, or
-    was not switched on again after a power cut. ``fence``: what can switch the original off from
-    afar; empty: nothing."""
+    was not switched on again after a power cut. ``shut_down``: it was handed over and is off.
+    ``fence``: what can switch the original off from afar; empty: nothing."""
 
     uuid: str
     name: str
@@ -181,6 +196,8 @@ class PrimaryAnswer(BaseModel):
     deep: DeepAnswer
     rehearsed: RehearsedAnswer | None
     recovery: RecoveryAnswer | None
+    trial: TrialAnswer | None
+    shut_down: bool
     limits: LimitsAnswer
     line: LineAnswer | None
     forecast: ForecastAnswer | None
@@ -217,6 +234,8 @@ class PrimaryAnswer(BaseModel):
                 if "recovery" in primary.notes
                 else None
             ),
+            trial=TrialAnswer.of(primary.notes),
+            shut_down=LEFT in primary.notes,
             limits=limits_of(primary),
             line=line_of(primary),
             forecast=ForecastAnswer.of(forecast) if forecast else None,

@@ -8,6 +8,7 @@ from notfallserver.server.web.api import (
     card,
     fencing,
     files,
+    handover,
     health,
     jobs,
     journal,
@@ -23,7 +24,7 @@ from notfallserver.server.web.api import (
 
 router = APIRouter(prefix="/api/v1")
 for part in (
-    *(primaries, actions, power, fencing, rehearsals, files, seeds, jobs, journal),
+    *(primaries, actions, handover, power, fencing, rehearsals, files, seeds, jobs, journal),
     *(people, account, notices, setting_up, card, health, system),
 ):
     router.include_router(part.router)

@@ -11,6 +11,7 @@ from notfallserver.server.web.page import (
     console,
     emergency,
     files,
+    handover,
     home,
     jobs,
     journal,
@@ -29,6 +30,7 @@ from notfallserver.server.web.page import (
 router = APIRouter(include_in_schema=False)
 for _module in (
     *(login, home, setting_up, adding, primary, emergency, console, recovery, rehearsal, files),
+    *(handover,),
     *(jobs, journal, server, people, account, card, notices, settings, primary_settings),
 ):
     router.include_router(_module.router)
