@@ -87,6 +87,9 @@ class PaperWork(Work):
         store.health.change(version.stamp, lambda one: replace(one, renew=False))
         return write_prepared(store, version)
 
+    def keep_standin(self, store: PrimaryStore) -> None:
+        write_prepared(store, store.need_newest())
+
     def rescue_build(self, ctx: JobContext) -> dict[str, Any]:
         for phase in ("installing packages", "packing the rescue system", "writing the medium"):
             self._pass(ctx, phase, BUILD_S / 3, 0)

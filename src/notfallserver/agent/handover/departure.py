@@ -116,5 +116,6 @@ def finish_leftovers(note: Note, services: Services) -> str:
         return ""
     if stopped.leaving:
         switch_off()
+        return "switched off"
     services.start_again()
     return f"started again what was shut down for a handover: {', '.join(stopped.units)}"

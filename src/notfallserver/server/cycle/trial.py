@@ -16,7 +16,6 @@ from typing import Any
 
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.state import WITH_STANDIN, State
-from notfallserver.server.pool.store import PrimaryStore
 from notfallserver.server.records.primaries import Primary
 from notfallserver.wire.errors import NotfallError
 
@@ -51,12 +50,8 @@ class Trials:
     means: Means
 
     def begin(self, primary: str) -> None:
-        """The recovered machine was heard. The stand-in's disks are still there; afterwards they
-        are no longer needed."""
-        store = self.means.pool.primary(primary)
-        version = store.need_newest()
-        if version.manifest.kind == "capture":
-            keep_prepared(store)
+        """The recovered machine was heard."""
+        version = self.means.pool.primary(primary).need_newest()
         hours = self.means.present().trial_hours
         if hours:
             now = datetime.now(timezone.utc)
@@ -92,16 +87,3 @@ class Trials:
     def _end(self, row: Primary, who: str) -> None:
         self.means.catalogue.primaries.note(row.uuid, **{TRIAL: None})
         self.means.catalogue.journal.write(row.uuid, "trial-ended", who)
-
-
-def keep_prepared(store: PrimaryStore) -> None:
-    """The prepared image of the stand-in's last version: its disks as they are, for it was adapted
-    before it worked."""
-    version = store.need_newest()
-    if store.prepared(version.stamp) is not None:
-        return
-    before = store.newest_prepared()
-    record = before.record if before is not None else {}
-    told = {key: record.get(key, []) for key in ("changes", "warnings")}
-    with store.preparing(version) as clones:
-        store.seal_prepared(clones, {**told, "system": record.get("system", "")})

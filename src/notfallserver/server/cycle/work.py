@@ -241,6 +241,18 @@ class Work:
         self.means.hypervisor.undefine(machine_name(store.uuid))
         store.retire_standin()
 
+    def keep_standin(self, store: PrimaryStore) -> None:
+        """After a switch-back: the stand-in's disks, of which its last version was captured when it
+        was off, are that version's prepared image. They were adapted before it worked."""
+        version = store.need_newest()
+        if version.manifest.kind != "capture" or store.prepared(version.stamp) is not None:
+            return
+        before = store.newest_prepared()
+        record = before.record if before is not None else {}
+        told = {key: record.get(key, []) for key in ("changes", "warnings")}
+        with store.preparing(version) as clones:
+            store.seal_prepared(clones, {**told, "system": record.get("system", "")})
+
     def capture(self, ctx: JobContext) -> dict[str, Any]:
         primary = ctx.primary
 
