@@ -93,16 +93,11 @@ class Original:
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with rehearsable(tmp_path_factory.mktemp("over"), "hando", 24) as scene:
-        settings = scene.server.notfall(
-            "server", "settings", "--set", f"witnesses={_witness(scene)}"
-        )
-        assert settings.returncode == 0, settings.stderr
+        with scene.server.root() as root:
+            witnesses = {"witnesses": [scene.lab.network.address(30)]}
+            assert root.post("/api/v1/settings", json=witnesses).status_code == 200
         with witness(scene):
             yield scene
-
-
-def _witness(scene: Scene) -> str:
-    return scene.lab.network.address(30)
 
 
 @contextmanager

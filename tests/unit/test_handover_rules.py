@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from notfallserver.agent.config import Settings, pinned
 from notfallserver.agent.handover import departure
 from notfallserver.agent.handover.departure import Departure, finish_leftovers
 from notfallserver.agent.handover.listeners import listening
 from notfallserver.agent.handover.note import Note
 from notfallserver.agent.handover.services import Services
 from notfallserver.agent.handover.units import own_unit, read_units, to_start, to_stop
-from notfallserver.server.cycle.handover.plan import MOST_ROUNDS, SMALL, near_enough, predict
+from notfallserver.server.cycle.handover.plan import (
+    LEFT,
+    MOST_ROUNDS,
+    SMALL,
+    Left,
+    has_left,
+    near_enough,
+    predict,
+)
 from notfallserver.wire.errors import NotfallError
 
 
@@ -111,6 +122,25 @@ def test_what_was_measured_is_expected_again() -> None:
     slow = predict(line_rate=SMALL / 100, adapt_s=200.0, boot_s=90.0)
     assert (slow.adapt, slow.boot) == (200.0, 90.0) and 100 < slow.last_delta < 120
     assert slow.whole == slow.shut_down + slow.last_delta + 290
+
+
+def test_an_echo_of_an_original_that_has_left_is_no_sign_of_life() -> None:
+    at = datetime(2026, 11, 26, 12, tzinfo=UTC)
+    notes = {LEFT: Left("v1", "b1", "j1", at.isoformat()).to_json()}
+    assert has_left(notes, at + timedelta(seconds=1))
+    assert has_left(notes, at - timedelta(hours=1))
+    assert not has_left(notes, at + timedelta(minutes=1))
+    assert not has_left({}, at)
+
+
+def test_the_server_is_reached_without_its_name_while_things_are_shut_down() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        settings = pinned(Settings(f"https://localhost:{port}", "p"))
+    assert settings.url == f"https://127.0.0.1:{port}" and settings.primary == "p"
+    with pytest.raises(NotfallError) as caught:
+        pinned(Settings(f"https://127.0.0.1:{port}"))
+    assert caught.value.retry
 
 
 # -- the point of no return ------------------------------------------------------------------------

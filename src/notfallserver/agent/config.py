@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+import socket
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, List, Optional
+from urllib.parse import urlsplit
 
 from notfallserver.agent.applications.settings import (
     ApplicationSettings,
@@ -111,6 +113,25 @@ def recovery(directory: Path) -> str:
         return (directory / "recovery").read_text().strip()
     except OSError:
         return ""
+
+
+def pinned(settings: Settings) -> Settings:
+    """The same with the server's present address instead of its name: whoever tells addresses here
+    may be shut down in a handover. The server is known by its certificate, not by its name."""
+    parts = urlsplit(settings.url)
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 443), 20) as line:
+            address = str(line.getpeername()[0])
+    except OSError as error:
+        raise NotfallError(
+            "server-unreachable",
+            f"The emergency server at {parts.netloc} cannot be reached ({error}).",
+            "Check the network and that the server runs.",
+            retry=True,
+            status=503,
+        ) from None
+    host = f"[{address}]" if ":" in address else address
+    return replace(settings, url=f"https://{host}:{parts.port or 443}")
 
 
 def connect(directory: Path, settings: Settings, throttle: Optional[Throttle] = None) -> Client:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, MutableMapping, Optional,
 from notfallserver import VERSION
 from notfallserver.agent import config
 from notfallserver.agent.changes.ledger import Ledger, open_ledger
+from notfallserver.agent.config import Settings
 from notfallserver.agent.disks.linux import machine_facts, protected_disks
 from notfallserver.agent.handover.departure import Departure, switch_off
 from notfallserver.agent.handover.note import Note
@@ -74,6 +75,7 @@ class Duty:
         self._working = threading.Lock()
         """Held while the ledger is worked with."""
         self._ledger: Optional[Ledger] = None
+        self._pinned: Optional[Settings] = None  # in a handover, where names are not known any more
         self._untold: Optional[NotfallError] = None  # a failure that no run could report
 
     # -- serving ---------------------------------------------------------------------------------
@@ -171,7 +173,8 @@ class Duty:
     # -- replicating -----------------------------------------------------------------------------
 
     def _client(self, throttle: Optional[Throttle]) -> Client:
-        return config.connect(self._server.directory, self._settings, throttle)
+        settings = self._pinned or self._settings
+        return config.connect(self._server.directory, settings, throttle)
 
     def replicate(self, deep: bool = False) -> Outcome:
         """One run now; a deep one reads all, whatever is known."""
@@ -184,6 +187,11 @@ class Duty:
     def hand_over(self) -> Outcome:
         """The last version of this machine, and its end: on success this does not return."""
         note = Note(self._place.stopped)
+        try:
+            self._pinned = config.pinned(self._settings)
+        except NotfallError as error:
+            self._untold = error
+            raise
         client = self._client(None)
         departure = Departure(
             note,
@@ -195,6 +203,7 @@ class Duty:
             return self.depart(departure)
         finally:
             client.close()
+            self._pinned = None
 
     def depart(self, departure: Departure) -> Outcome:
         """As :meth:`hand_over`, by the given means."""

@@ -63,15 +63,12 @@ class Services:
         left = to_stop(self._units(), self._keep)
         if left:
             raise _not_stopped(", ".join(left[:5]), f"keep_services, stop_seconds ({len(left)})")
+        kept = {one.name for one in self._units() if is_kept(one, self._keep)}
         until = time.monotonic() + _LISTENS_S
-        while ports := reachable(self._works_on):
+        while ports := reachable(kept.__contains__):
             if time.monotonic() > until:
                 raise _not_stopped(f"port {', port '.join(ports[:5])}", "keep_services")
             time.sleep(0.2)
-
-    def _works_on(self, unit: str) -> bool:
-        known = {one.name: one for one in self._units()} if unit else {}
-        return unit in known and is_kept(known[unit], self._keep)
 
     def start_again(self) -> None:
         """Everything that was stopped, as far as it can be; what fails is in the log."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 
 from notfallserver.server.cycle.elsewhere import works_elsewhere
-from notfallserver.server.cycle.handover.plan import read_left
+from notfallserver.server.cycle.handover.plan import has_left, read_left
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.moves import Move
 from notfallserver.server.cycle.normal.deep import deep_due
@@ -33,8 +33,6 @@ RETRY_AFTER = timedelta(minutes=5)
 """After a failed run the schedule waits so long."""
 LOOK_AT_SCRUBS = timedelta(seconds=10)
 """So often it is looked whether versions must be checked."""
-FAREWELL = timedelta(seconds=5)
-"""What is heard so long after an original said farewell was on its way before."""
 SCRUB_AGAIN_AFTER = timedelta(hours=12)
 """A check that failed or was cancelled is not begun again at once."""
 
@@ -111,7 +109,7 @@ class Duties:
         """Heard lately; after a start of the server every agent gets its time to call."""
         if works_elsewhere(row):
             return False
-        if _went(row):
+        if has_left(row.notes, row.last_seen):
             return False
         now = _now()
         limit = timedelta(seconds=self._means.present().heartbeat_timeout_s)
@@ -186,12 +184,6 @@ class Duties:
 def _is_leaving(row: Primary) -> bool:
     """Whether its silence is part of a handover, whose job knows what to do."""
     return row.state == State.HANDING_OVER and read_left(row.notes) is not None
-
-
-def _went(row: Primary) -> bool:
-    """Whether the last that was heard was its farewell, or a call on its way just then."""
-    left = read_left(row.notes)
-    return bool(left and row.last_seen and row.last_seen - left.moment < FAREWELL)
 
 
 def last_checked(store: PrimaryStore) -> datetime | None:

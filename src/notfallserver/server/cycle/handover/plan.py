@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 SMALL = 64 << 20
@@ -18,6 +18,8 @@ ADAPT_S = 60.0
 BOOT_S = 60.0
 """What is assumed where nothing was measured yet."""
 
+ECHO = timedelta(seconds=5)
+"""What is heard so long after a farewell was on its way before."""
 LEFT = "left"
 """In a primary's notes: the last message of an original that was handed over."""
 CAN = "can"
@@ -78,3 +80,9 @@ class Left:
 
 def read_left(notes: Mapping[str, Any]) -> Left | None:
     return Left(**notes[LEFT]) if LEFT in notes else None
+
+
+def has_left(notes: Mapping[str, Any], last_seen: datetime | None) -> bool:
+    """Whether the last that was heard of an original was its farewell, or a call on its way then."""
+    left = read_left(notes)
+    return bool(left and last_seen and last_seen - left.moment < ECHO)
