@@ -83,6 +83,6 @@ def read_left(notes: Mapping[str, Any]) -> Left | None:
 
 
 def has_left(notes: Mapping[str, Any], last_seen: datetime | None) -> bool:
-    """Whether the last that was heard of an original was its farewell, or a call on its way then."""
+    """Whether the last that was heard of an original was its farewell, or on its way then."""
     left = read_left(notes)
     return bool(left and last_seen and last_seen - left.moment < ECHO)
