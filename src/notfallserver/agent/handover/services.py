@@ -73,12 +73,9 @@ class Services:
     def start_again(self) -> None:
         """Everything that was stopped, as far as it can be; what fails is in the log."""
         stopped = self._note.read()
-        units = to_start(stopped.units, self._units()) if stopped else []
-        try:
-            if units:
-                self._order("start", units, START_S, _nobody)
-        except NotfallError as error:
-            log.error("not everything was started again: %s", error)
+        units = to_start(stopped.units) if stopped else []
+        if units and not self._order("start", units, START_S, _nobody):
+            log.error("not everything was started again: see systemctl --failed")
         self._note.remove()
 
     @staticmethod
@@ -87,7 +84,8 @@ class Services:
         return read_units(commands.run(["systemctl", "show", f"-p{PROPERTIES}", *patterns]))
 
     @staticmethod
-    def _order(verb: str, units: Sequence[str], seconds: float, tick: Callable[[], None]) -> None:
+    def _order(verb: str, units: Sequence[str], seconds: float, tick: Callable[[], None]) -> bool:
+        """Whether systemd did it for all of them in time."""
         process = subprocess.Popen(
             ["systemctl", verb, "--", *units],
             stdin=subprocess.DEVNULL,
@@ -107,6 +105,7 @@ class Services:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+        return process.returncode == 0
 
 
 def _nobody() -> None:

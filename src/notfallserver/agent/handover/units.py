@@ -72,11 +72,10 @@ def to_stop(units: Iterable[Unit], kept: Sequence[str]) -> List[str]:
     return [one.name for one in units if one.active and not is_kept(one, kept)]
 
 
-def to_start(before: Iterable[str], units: Iterable[Unit]) -> List[str]:
-    """Of those that were stopped, all that can be started again: scopes (sessions, containers) are
-    made by others."""
-    active = {one.name for one in units if one.active}
-    return [one for one in before if one not in active and not one.endswith(".scope")]
+def to_start(stopped: Iterable[str]) -> List[str]:
+    """Of those that were to be stopped, all that can be started again: scopes (sessions,
+    containers) are made by others. Also those that still run: they may be about to stop."""
+    return [one for one in stopped if not one.endswith(".scope")]
 
 
 def own_unit(cgroups: str) -> str:
