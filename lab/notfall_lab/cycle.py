@@ -386,6 +386,30 @@ def replicate_again(play: Play) -> None:
     )
 
 
+def hand_over(play: Play, *command: str) -> None:
+    """A planned handover under load: shut down, last changes, off, stand-in. Nobody places an order
+    again, and none is missing."""
+    since = time.time()
+    original = play.on_stage
+    with play.timeline.step("hand over while orders are written") as step:
+        result = play.world.notfall(*(command or ("handover", play.name, "--yes")), timeout=COPY_S)
+        step.detail = f"nobody could work for {result['result']['downtime_s']} s"
+        play.orders.wait_healthy(BOOT_S)
+    play.timeline.check("the original has switched itself off", not original.on)
+    with play.timeline.step("orders go to the stand-in"):
+        play.orders.wait_more(20, 120)
+    play.timeline.note("orders were not taken for", f"{play.orders.longest_outage(since):.1f} s")
+    role = play.shell.run("cat /etc/notfall-agent/role").out.strip()
+    play.timeline.check("the stand-in knows that it is one", role == "stand-in", role)
+    play.orders.stop()
+    verdict = play.orders.verify()
+    play.timeline.check(
+        "not one acknowledged order is missing",
+        verdict.ok,
+        f"{verdict.acknowledged} acknowledged, missing {verdict.missing[:5]}",
+    )
+
+
 CYCLE = (
     start_server,
     start_primary,

@@ -39,10 +39,10 @@ def await_job(play: Play, kind: str, reached: Callable[[dict[str, Any]], bool]) 
         time.sleep(0.2)
 
 
-def begin(play: Play, command: str) -> subprocess.Popen[bytes]:
+def begin(play: Play, command: str, *options: str) -> subprocess.Popen[bytes]:
     """A command that a person began and that is still running when something is killed."""
     with (play.world.directory / f"{command}.log").open("wb") as log:
-        return play.world.lab.popen_in(play.world.line(command, play.name), output=log)
+        return play.world.lab.popen_in(play.world.line(command, play.name, *options), output=log)
 
 
 def is_done(job: dict[str, Any]) -> bool:
@@ -136,6 +136,27 @@ def switch_back_survives_the_server(play: Play) -> None:
     play.orders.wait_more(20, BOOT_S)
 
 
+def handover_is_called_back(play: Play) -> None:
+    """While it is being shut down somebody changes his mind: it works on as before."""
+    play.orders.start()
+    play.orders.wait_more(10, 60)
+    process = begin(play, "handover", "--yes")
+    await_job(play, "hand_over", lambda job: job["progress"]["phase"] == "shutting down")
+    play.world.notfall("undo", play.name, timeout=600)
+    process.wait(timeout=COPY_S)
+    play.world.wait_state(play.name, "normal", 60)
+    play.timeline.note("the handover is called back", "")
+    play.orders.wait_healthy(BOOT_S)
+    play.orders.wait_more(10, 120)
+
+
+def back_to_the_stand_in(play: Play) -> None:
+    """In the trial period, with what was written since."""
+    trial = play.world.primary(play.name)["trial"]
+    play.timeline.check("the trial period runs", trial is not None, f"{trial}")
+    cycle.hand_over(play, "undo", play.name)
+
+
 @pytest.mark.timeout(4500)
 def test_a_uefi_machine_comes_back_though_everything_is_killed(directory: Path) -> None:
     timeline = Timeline("UEFI and GPT, virtio to SATA, with kills")
@@ -157,8 +178,9 @@ def test_a_uefi_machine_comes_back_though_everything_is_killed(directory: Path) 
             switch_back_survives_the_server,
             cycle.check_recovered,
             cycle.replicate_again,
+            handover_is_called_back,
+            back_to_the_stand_in,
         ):
             act(play)
-        play.on_stage.cut_power()
     failed = [f"{one.name}: {one.detail}" for one in timeline.checks if not one.ok]
     assert failed == []

@@ -111,7 +111,11 @@ def test_the_whole_story_by_clicks(tmp_path: Path, spoken: str) -> None:
         expect(title).to_have_text(named("%(name)s is switching back"), timeout=SOON)
         look(seen, f"{spoken}-9-switching")
         expect(title).to_have_text(named("%(name)s is back on its own machine"), timeout=2 * SOON)
+        expect(page.locator("#trial")).to_be_visible(timeout=SOON)
         look(seen, f"{spoken}-10-back")
+        page.goto(f"{dry.url}/p/shop")
+        page.click("#accept")
+        expect(page.locator("#trial")).to_have_count(0)
         page.get_by_role("link", name=say("All servers")).last.click()
         expect(tile.locator(".title")).to_have_text(say(situation.PROTECTED), timeout=SOON)
 
@@ -126,6 +130,39 @@ def test_the_whole_story_by_clicks(tmp_path: Path, spoken: str) -> None:
         look(seen, f"{spoken}-11-journal")
         assert seen.problems == []
         assert seen.hosts == {seen.url.split("/")[2]}
+
+
+@pytest.mark.parametrize("spoken", language.LANGUAGES)
+def test_a_planned_handover_by_clicks(tmp_path: Path, spoken: str) -> None:
+    say = language.speech(spoken).say
+
+    def named(text: str) -> str:
+        return say(text) % {"name": "shop"}
+
+    with dry_run(tmp_path) as dry, browser(dry.url, spoken) as seen, api(dry) as client:
+        page = seen.page
+        title = page.locator("h1")
+        seen.log_in(PASSWORD)
+        page.goto(f"{dry.url}/p/shop")
+        page.click("#to-hand-over")
+        expect(title).to_have_text(named("Hand %(name)s over to its stand-in"))
+        page.click("#hand-over", timeout=SOON)
+        expect(title).to_have_text(named("%(name)s is being handed over"))
+        look(seen, f"{spoken}-hand-over-1-going")
+        page.click("#break-off")
+        expect(title).to_have_text(named("Hand %(name)s over to its stand-in"), timeout=SOON)
+        state_of(client, "shop", "normal")
+        expect(page.locator("#hand-over")).to_be_visible(timeout=SOON)
+        look(seen, f"{spoken}-hand-over-2-ready")
+        page.click("#hand-over")
+        expect(title).to_have_text(named("%(name)s works on its stand-in"), timeout=2 * SOON)
+        look(seen, f"{spoken}-hand-over-3-done")
+        events = [one["event"] for one in client.get("/api/v1/journal?primary=shop").json()]
+        story = ["hand_over", "handover_failed", "hand_over", "left", "activate", "standin_up"]
+        assert [one for one in reversed(events) if one in story] == story
+        # It is off: nobody misses it, and no outage is told.
+        assert "outage_seen" not in events
+        assert seen.problems == []
 
 
 @contextmanager

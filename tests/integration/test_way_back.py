@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from secrets import token_hex
+from typing import Any
 
 import pytest
 from agent_receiver import command
@@ -87,6 +88,21 @@ def test_a_recovery_goes_on_after_the_server_was_killed_and_ends_in_the_switch_b
     newest = server.pool.primary(agent.uuid).need_newest()
     command("cmp", "-n", SIZE, newest.raw(0), f"/dev/{target_disk.name}")
     assert b"written by the stand-in" in newest.raw(0).read_bytes()
+    # The way back stays open: the stand-in's disks are ready to start again, as they were.
+    kept = server.pool.primary(agent.uuid).prepared(newest.stamp)
+    assert kept is not None
+    command("cmp", kept.disks[0], newest.raw(0))
+    assert trial(server, agent)["version"] == newest.stamp
+    assert refusal(server, "undo", agent.name)["code"] == "hand-over-unknown"  # an agent by hand
+    assert server.notfall("accept", agent.name).returncode == 0
+    assert trial(server, agent) is None
+    assert refusal(server, "accept", agent.name)["code"] == "no-trial"
+    assert "trial-ended" in events(server, agent)
+
+
+def trial(server: ServerProcess, agent: HandAgent) -> Any:
+    with server.root() as root:
+        return root.get(f"/api/v1/primaries/{agent.name}").json()["trial"]
 
 
 def events(server: ServerProcess, agent: HandAgent) -> list[str]:

@@ -55,7 +55,7 @@ ALLOWED["server.cli"] = ALLOWED["server.main"] | {"server.main"}
 
 STDLIB_ONLY = {"wire", "agent", "guest", "rescue"}
 OPTIONAL = {"zstandard", "hivex"}
-PHASES = {"normal", "outage", "activation", "emergency", "recovery", "rehearsal"}
+PHASES = {"normal", "outage", "activation", "emergency", "recovery", "rehearsal", "handover"}
 
 
 def room_of(module: str) -> str:

@@ -35,6 +35,8 @@ def primary(**given: Any) -> PrimaryAnswer:
         "newest_version": "v",
         "newest_version_at": NOW - timedelta(minutes=12),
         "standin_off": False,
+        "trial": None,
+        "shut_down": False,
         "damaged_versions": 0,
         "deep": DeepAnswer(days=0, at=None, found_in="", found_at=None, unexplained=0, words=""),
         "rehearsed": None,
@@ -89,6 +91,7 @@ def test_every_state_has_words_a_place_and_its_step() -> None:
     found = {state: situation(primary(state=state), NOW) for state in State}
     assert {state: one.step.page for state, one in found.items() if one.step} == {
         State.REHEARSING: "rehearsal",
+        State.HANDING_OVER: "hand-over",
         State.OUTAGE: "emergency",
         State.ACTIVATING: "emergency",
         State.EMERGENCY: "recovery",
@@ -101,6 +104,16 @@ def test_every_state_has_words_a_place_and_its_step() -> None:
     assert [found[one].place for one in circle] == list(range(4))
     assert all(set(texts(one)) <= set(told.TEXTS) and one.words for one in found.values())
     assert all(one.title in told.TEXTS for one in found.values())
+
+
+def test_an_original_that_was_handed_over_is_said_to_be_whole() -> None:
+    told_off = {told.SHUT_DOWN, told.IS_WHOLE}
+    assert told_off <= set(texts(situation(primary(state="outage", shut_down=True), NOW)))
+    assert not told_off & set(texts(situation(primary(state="outage"), NOW)))
+    going = situation(primary(state="handing_over"), NOW)
+    assert (going.light, going.place) == (Light.BUSY, 0) and told.STILL_WORKS in texts(going)
+    gone = situation(primary(state="handing_over", shut_down=True), NOW)
+    assert told.SHUT_DOWN in texts(gone) and told.STILL_WORKS not in texts(gone)
 
 
 def test_an_outage_without_a_copy_promises_nothing() -> None:

@@ -32,6 +32,7 @@ def test_every_state_is_reached_and_every_event_leads_somewhere() -> None:
         (State.ACTIVATING, Event.ACTIVATION_FAILED, State.OUTAGE),
         (State.RECOVERING, Event.RECOVERY_FAILED, State.EMERGENCY),
         (State.SWITCHING_BACK, Event.SWITCH_BACK_FAILED, State.EMERGENCY),
+        (State.HANDING_OVER, Event.HANDOVER_FAILED, State.NORMAL),
     ],
 )
 def test_a_failure_leads_to_where_the_work_still_runs(

@@ -14,7 +14,8 @@ from notfall_lab.dryrun.machines import rehoused
 from notfall_lab.dryrun.world import Server, World
 from notfallserver import VERSION
 from notfallserver.server.cycle.doors import AgentDoor, TargetDoor
-from notfallserver.server.cycle.normal.orders import Orders
+from notfallserver.server.cycle.handover.plan import HAND_OVER
+from notfallserver.server.cycle.normal.orders import Errand, Orders
 from notfallserver.server.cycle.recovery.desk import Desk
 from notfallserver.server.cycle.standin import machine_name
 from notfallserver.server.records import Catalogue
@@ -36,7 +37,7 @@ PULLED = 380 << 20
 class QuickOrders(Orders):
     """Orders whose polls end soon."""
 
-    def wait(self, primary: str, seconds: float) -> tuple[str, bool]:
+    def wait(self, primary: str, seconds: float) -> Errand | None:
         return super().wait(primary, min(seconds, BEAT_S))
 
     @staticmethod
@@ -74,7 +75,8 @@ class Agents(threading.Thread):
 
     def _poll(self, server: Server, role: str, boot: str, made_by: str) -> None:
         machine = server.machine.to_json() if role == "primary" else None
-        body = {"role": role, "boot_id": boot, "agent": VERSION, "recovery": made_by}
+        told = {"role": role, "boot_id": boot, "agent": VERSION, "recovery": made_by}
+        body = {**told, "can": [HAND_OVER]}
         try:
             self._door.poll(server.uuid, {**body, "machine": machine})
         except NotfallError as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 from notfall_lab.dryrun.fence import PaperFence
 from notfall_lab.dryrun.hypervisor import not_here
-from notfall_lab.dryrun.work import PaperWork
+from notfall_lab.dryrun.work import PaperHandOver, PaperWork
 from notfall_lab.dryrun.world import World
 from notfallserver.server.cycle.care import Care
 from notfallserver.server.cycle.conductor import Conductor
@@ -54,6 +54,8 @@ class PaperConductor(Conductor):
         )
         work.register()
         WayBack(means, runner, work, self._move).register()
+        self.handovers = PaperHandOver(means, runner, work, self._move, self.examine, paper=work)
+        self.handovers.register()
         self.start_plans = StartPlans(
             means, runner, self.activate, self.examine, lambda: Memory(world.memory, world.memory)
         )

@@ -16,6 +16,8 @@ from notfall_lab.dryrun.paper import (
     write_version,
 )
 from notfall_lab.dryrun.world import World, steps
+from notfallserver.server.cycle.handover.plan import LEFT, Left
+from notfallserver.server.cycle.handovers import HandOver
 from notfallserver.server.cycle.moves import because
 from notfallserver.server.cycle.runner import Cancelled, JobContext
 from notfallserver.server.cycle.standin import machine_name
@@ -24,11 +26,12 @@ from notfallserver.server.cycle.work import Work
 from notfallserver.server.pool.health import Health
 from notfallserver.server.pool.store import Clones, PrimaryStore
 from notfallserver.server.pool.version import Version
+from notfallserver.server.records.primaries import Primary
 from notfallserver.server.rescue_medium import medium_in, seal_medium
 from notfallserver.wire.errors import NotfallError
 
-FIRST_S, COPY_S, FROZEN_S, PREPARE_S, BOOT_S, CAPTURE_S, CHECK_S, BUILD_S = (
-    *(60.0, 12.0, 1.0, 8.0, 16.0, 3.0, 15.0, 20.0),
+FIRST_S, COPY_S, FROZEN_S, PREPARE_S, BOOT_S, CAPTURE_S, CHECK_S, BUILD_S, STOP_S = (
+    *(60.0, 12.0, 1.0, 8.0, 16.0, 3.0, 15.0, 20.0, 6.0),
 )
 """How long things take at speed 1; much less than in life, so that a person can watch."""
 
@@ -46,6 +49,10 @@ class PaperWork(Work):
     # -- normal operation ------------------------------------------------------------------------
 
     def replicate(self, ctx: JobContext) -> dict[str, Any]:
+        return self.arrived(ctx, self.copy(ctx))
+
+    def copy(self, ctx: JobContext) -> Version:
+        """A version, as an agent makes it."""
         row = self.means.catalogue.primaries.find(ctx.primary)
         store = self.means.pool.add_primary(row.uuid, row.name)
         ctx.progress("waiting for the agent")
@@ -57,7 +64,7 @@ class PaperWork(Work):
         self._pass(ctx, "hot", COPY_S if row.newest_version else FIRST_S, changed, by_agent=True)
         self._pass(ctx, "frozen", FROZEN_S, changed // 50, by_agent=True)
         taken = Taken(changed=changed, took=timedelta(seconds=time.monotonic() - began))
-        return self.arrived(ctx, write_version(store, row.name, server.machine, taken))
+        return write_version(store, row.name, server.machine, taken)
 
     def _pass(
         self, ctx: JobContext, phase: str, seconds: float, total: int, by_agent: bool = False
@@ -72,12 +79,15 @@ class PaperWork(Work):
             if self.means.pool.free()[0] < total:
                 raise NotfallError("pool-full", "There is no space left in the pool.")
 
-    def _prepared(self, ctx: JobContext, store: PrimaryStore, version: Version) -> Clones:
+    def prepared(self, ctx: JobContext, store: PrimaryStore, version: Version) -> Clones:
         if (done := store.prepared(version.stamp)) is not None:
             return done
         self._pass(ctx, "adapting in the appliance", PREPARE_S, 0)
         store.health.change(version.stamp, lambda one: replace(one, renew=False))
         return write_prepared(store, version)
+
+    def keep_standin(self, store: PrimaryStore) -> None:
+        write_prepared(store, store.need_newest())
 
     def rescue_build(self, ctx: JobContext) -> dict[str, Any]:
         for phase in ("installing packages", "packing the rescue system", "writing the medium"):
@@ -98,6 +108,23 @@ class PaperWork(Work):
             moment = datetime.now(timezone.utc).isoformat()
             store.health.change(version.stamp, partial(_checked, at=moment))
         return {"damaged": 0}
+
+    def take_last(self, ctx: JobContext) -> Version:
+        """What a server that is handed over does: shut down, send what is left, say farewell."""
+        store = self.means.pool.primary(ctx.primary)
+        row = self.means.catalogue.primaries.find(ctx.primary)
+        server = self.world.server(ctx.primary)
+        machine = server.machine if server else store.need_newest().manifest.machine
+        self._pass(ctx, "shutting down", STOP_S, 0, by_agent=True)
+        self._pass(ctx, "frozen", FROZEN_S, used_bytes(machine) // 5000, by_agent=True)
+        version = write_version(store, row.name, machine, Taken(changed=1 << 20))
+        boot = server.boot if server else ""
+        left = Left(version.stamp, boot, ctx.job.id, datetime.now(timezone.utc).isoformat())
+        self.means.catalogue.primaries.note(ctx.primary, **{LEFT: left.to_json()})
+        details = {"version": version.stamp}
+        self.means.catalogue.journal.write(ctx.primary, "left", "agent", details=details)
+        self.world.die(ctx.primary)
+        return version
 
     # -- activation and emergency operation ------------------------------------------------------
 
@@ -141,8 +168,21 @@ class PaperWork(Work):
         self._pass(ctx, "reading what changed", CAPTURE_S, changed)
         machine = newest.manifest.machine
         version = write_version(store, row.name, machine, Taken("capture", changed=changed))
-        self._took_version(row.uuid, version.stamp)
+        self.took_version(row.uuid, version.stamp)
         return {"version": version.stamp, "pause_ms": 9.0, "bytes_changed": changed}
+
+
+@dataclass(frozen=True)
+class PaperHandOver(HandOver):
+    """The real job; only what an agent does is of paper."""
+
+    paper: PaperWork = field(kw_only=True)
+
+    def replicate(self, ctx: JobContext, last: bool) -> Version:
+        return self.paper.take_last(ctx) if last else self.paper.copy(ctx)
+
+    def refuse_unready(self, row: Primary) -> None:
+        """What this very host lacks for stand-ins doesn't matter on paper."""
 
 
 def _checked(health: Health, at: str) -> Health:

@@ -29,17 +29,22 @@ def this_program(module: str, arguments: Sequence[str]) -> List[str]:
     return [sys.executable, "-S", "-c", code, *arguments]
 
 
+def environment() -> Dict[str, str]:
+    """What a command gets."""
+    found = dict(_ENVIRONMENT)
+    if "SYSTEMD_OFFLINE" in os.environ:
+        found["SYSTEMD_OFFLINE"] = os.environ["SYSTEMD_OFFLINE"]
+    return found
+
+
 def run(arguments: Sequence[str], timeout: float = 30) -> str:
     """Run a command and return what it printed; a failure is an error with what it complained."""
-    environment: Dict[str, str] = dict(_ENVIRONMENT)
-    if "SYSTEMD_OFFLINE" in os.environ:
-        environment["SYSTEMD_OFFLINE"] = os.environ["SYSTEMD_OFFLINE"]
     try:
         done = subprocess.run(
             list(arguments),
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            env=environment,
+            env=environment(),
             timeout=timeout,
             check=False,
             text=True,

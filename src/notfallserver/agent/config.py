@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+import socket
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, List, Optional
+from urllib.parse import urlsplit
 
 from notfallserver.agent.applications.settings import (
     ApplicationSettings,
@@ -34,6 +36,11 @@ class Settings:
     frozen_mib: int = 32
     freeze_seconds: float = 10.0
     nice: int = NICE
+    stop_seconds: float = 300.0
+    """What a handover shuts down has so long for it."""
+    keep_services: List[str] = field(default_factory=list)
+    """Units that it does not shut down, by systemd's names with ``*``: what the line to the server
+    needs beyond the usual."""
     applications: ApplicationSettings = field(default_factory=ApplicationSettings)
 
 
@@ -64,17 +71,21 @@ def load_settings(directory: Path) -> Settings:
     settings = Settings(**given)
     if not isinstance(settings.disks, list) or not all(isinstance(x, str) for x in settings.disks):
         raise _bad(path, "disks is no list of names")
+    kept = settings.keep_services
+    if not isinstance(kept, list) or not all(isinstance(x, str) for x in kept):
+        raise _bad(path, "keep_services is no list of names")
     for name, least, most in (
         ("workers", 1, 16),
         ("hot_passes", 2, 50),
         ("frozen_mib", 2, 4096),
         ("freeze_seconds", 1, 60),
+        ("stop_seconds", 10, 3600),
         ("nice", 0, 19),
     ):
         value = getattr(settings, name)
         if not isinstance(value, (int, float)) or not least <= value <= most:
             raise _bad(path, f"{name} must be between {least} and {most}")
-        if name != "freeze_seconds" and not isinstance(value, int):
+        if not name.endswith("_seconds") and not isinstance(value, int):
             raise _bad(path, f"{name} must be a whole number")
     return settings
 
@@ -102,6 +113,25 @@ def recovery(directory: Path) -> str:
         return (directory / "recovery").read_text().strip()
     except OSError:
         return ""
+
+
+def pinned(settings: Settings) -> Settings:
+    """The same with the server's present address instead of its name: whoever tells addresses here
+    may be shut down in a handover. The server is known by its certificate, not by its name."""
+    parts = urlsplit(settings.url)
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 443), 20) as line:
+            address = str(line.getpeername()[0])
+    except OSError as error:
+        raise NotfallError(
+            "server-unreachable",
+            f"The emergency server at {parts.netloc} cannot be reached ({error}).",
+            "Check the network and that the server runs.",
+            retry=True,
+            status=503,
+        ) from None
+    host = f"[{address}]" if ":" in address else address
+    return replace(settings, url=f"https://{host}:{parts.port or 443}")
 
 
 def connect(directory: Path, settings: Settings, throttle: Optional[Throttle] = None) -> Client:

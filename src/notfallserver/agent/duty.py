@@ -15,9 +15,13 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, MutableMapping, Optional,
 from notfallserver import VERSION
 from notfallserver.agent import config
 from notfallserver.agent.changes.ledger import Ledger, open_ledger
+from notfallserver.agent.config import Settings
 from notfallserver.agent.disks.linux import machine_facts, protected_disks
 from notfallserver.agent.fence.order import obey
 from notfallserver.agent.fence.own import remember
+from notfallserver.agent.handover.departure import Departure, switch_off
+from notfallserver.agent.handover.note import Note
+from notfallserver.agent.handover.services import Services, can_hand_over
 from notfallserver.agent.line import Line
 from notfallserver.agent.meeting import Meeting
 from notfallserver.agent.outcome import Outcome
@@ -34,6 +38,8 @@ POLL_TIMEOUT = 30.0
 HEARTBEAT = 1.0
 """Between two polls while busy, in seconds; the server holds each for 5 s besides."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
+HAND_OVER = "hand-over"
+"""The order for a planned handover, and what an agent says that it can do."""
 _STANDOFF_PAUSE = 5.0
 """Between two polls of a machine that ought to leave the network, and can't."""
 
@@ -74,6 +80,7 @@ class Duty:
         self._working = threading.Lock()
         """Held while the ledger is worked with."""
         self._ledger: Optional[Ledger] = None
+        self._pinned: Optional[Settings] = None  # in a handover, where names are not known any more
         self._untold: Optional[NotfallError] = None  # a failure that no run could report
         self._may_stay = False  # was ordered off the network, and nothing here can do it
 
@@ -102,7 +109,10 @@ class Duty:
                 pause = min(pause * 2, _LONGEST_PAUSE)
                 continue
             if answer.get("order") == "replicate" and self._role() == "primary":
-                self._replicate_beating(answer.get("deep") is True)
+                deep = answer.get("deep") is True
+                self._replicate_beating(lambda deep=deep: self.replicate(deep))  # type: ignore[misc]
+            elif answer.get("order") == HAND_OVER and self._role() == "primary":
+                self._replicate_beating(self.hand_over)
             elif answer.get("order") == "stay-off" and self._role() == "primary":
                 self._may_stay = self._may_stay or not obey()
                 self._stop.wait(_STANDOFF_PAUSE if self._may_stay else _FIRST_PAUSE)
@@ -130,6 +140,7 @@ class Duty:
             "recovery": config.recovery(self._machine),
             "agent": VERSION,
             "busy": busy,
+            "can": [HAND_OVER] if can_hand_over() else [],
         }
         if self._untold is not None:
             body["failed"] = self._untold.to_json()
@@ -147,12 +158,12 @@ class Duty:
             told = [str(one) for one in near] if isinstance(near, list) else []
             remember(self._machine, self._settings.url if told else "", told)
 
-    def _replicate_beating(self, deep: bool) -> None:
+    def _replicate_beating(self, replicate: Callable[[], Outcome]) -> None:
         self._remember()
         over = threading.Event()
         self._start_heart(over)
         try:
-            outcome = self.replicate(deep)
+            outcome = replicate()
             self._log.info("version %s: %s", outcome.version, outcome)
             for one in outcome.applications:
                 if one.error:
@@ -183,7 +194,8 @@ class Duty:
     # -- replicating -----------------------------------------------------------------------------
 
     def _client(self, throttle: Optional[Throttle]) -> Client:
-        return config.connect(self._server.directory, self._settings, throttle)
+        settings = self._pinned or self._settings
+        return config.connect(self._server.directory, settings, throttle)
 
     def replicate(self, deep: bool = False) -> Outcome:
         """One run now; a deep one reads all, whatever is known."""
@@ -192,6 +204,35 @@ class Duty:
             return Line(self._client(throttle), self._stop)
 
         return self._replicate(connect, deep)
+
+    def hand_over(self) -> Outcome:
+        """The last version of this machine, and its end: on success this does not return."""
+        note = Note(self._place.stopped)
+        try:
+            self._pinned = config.pinned(self._settings)
+        except NotfallError as error:
+            self._untold = error
+            raise
+        client = self._client(None)
+        departure = Departure(
+            note,
+            Services(note, self._settings.keep_services, self._settings.stop_seconds),
+            lambda body: client.call("POST", "/agent/v1/farewell", body, timeout=10),
+            switch_off,
+        )
+        try:
+            return self.depart(departure)
+        finally:
+            client.close()
+            self._pinned = None
+
+    def depart(self, departure: Departure) -> Outcome:
+        """As :meth:`hand_over`, by the given means."""
+
+        def connect(throttle: Optional[Throttle]) -> Line:
+            return Line(self._client(throttle), self._stop)
+
+        return self._replicate(connect, departure=departure)
 
     def seed(self, to: Path) -> Tuple[Outcome, Path]:
         """A first copy into a new directory below ``to``; the outcome, and that directory."""
@@ -218,7 +259,10 @@ class Duty:
             line.close()
 
     def _replicate(
-        self, connect: Callable[[Optional[Throttle]], Line], deep: bool = False
+        self,
+        connect: Callable[[Optional[Throttle]], Line],
+        deep: bool = False,
+        departure: Optional[Departure] = None,
     ) -> Outcome:
         replication: Optional[Replication] = None
         if self._role() == "stand-in":
@@ -236,8 +280,10 @@ class Duty:
                     self.ledger(),
                     connect,
                     self._stop,
-                    self._meeting,
+                    # Nobody may lead the last run: who leads thaws.
+                    self._meeting if departure is None else Meeting(),
                     deep,
+                    departure,
                 )
                 return replication.run()
         except (NotfallError, OSError) as error:

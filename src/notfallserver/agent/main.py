@@ -25,7 +25,7 @@ from notfallserver.agent.install import Wish, install, remove, uninstall
 from notfallserver.agent.meeting import Meeting
 from notfallserver.agent.place import Place
 from notfallserver.agent.servers import known_servers, server_called
-from notfallserver.agent.service import Service
+from notfallserver.agent.service import Service, go_on_after_handover
 from notfallserver.agent.stop import Stop, Stopped
 from notfallserver.wire.errors import NotfallError
 
@@ -112,6 +112,8 @@ def _carry_out(given: argparse.Namespace) -> int:
             print(f"{place} was frozen.")
         for line in thaw_applications(Notes(own.common)):
             print(f"{line}.")
+        if done := go_on_after_handover(own):
+            print(f"It was {done}.")
     elif given.command == "applications":
         settings = config.load_settings(given.config)
         return show_applications(settings, Place(given.config).directory, vars(given)["try"])

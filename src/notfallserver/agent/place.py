@@ -2,11 +2,13 @@
 
 KEY stands for the directory of its configuration, so that several agents on one machine share
 nothing. One agent that replicates to two servers has a place for each, and shares only what belongs
-to the frozen moment (``frozen``, ``applications``), in the first one's place. ``/run`` is in
-memory: nothing here is ever written to a frozen filesystem, and nothing is left after a reboot.
+to the frozen moment (``frozen``, ``applications``, ``stopped``), in the first one's place. ``/run``
+is in memory: nothing here is ever written to a frozen filesystem, and nothing is left after a
+reboot.
 
     KEY/frozen    mount points that a killed agent may have left frozen (freeze/linux.py)
     KEY/applications  what commands hold still (applications/leftovers.py)
+    KEY/stopped   what was shut down for a planned handover (handover/note.py)
     KEY/state     what is known of the newest version (changes/state.py)
     KEY/files.*   how all files were, where there is no tracker (changes/rule.py)
     KEY/lock      held by the one process that works with state and pins
@@ -61,6 +63,7 @@ class Place:
         self.directory = ROOT / self.key
         self.common = ROOT / _key(machine or configuration)
         self.note = self.common / "frozen"
+        self.stopped = self.common / "stopped"
         self.state = self.directory / "state"
         self.lock = self.directory / "lock"
         self.filesystem = ROOT / "bpf"

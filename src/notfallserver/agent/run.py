@@ -3,6 +3,8 @@
 Hot passes (``passes.py``) read while the system works. Then all filesystems are frozen, the rest is
 read into memory, they are thawed (``standstill.py``), and the rest is sent. A run cut at any
 instant leaves the last version untouched.
+
+The last run of a handover shuts down what works here after the hot passes, and ends the machine.
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ from __future__ import annotations
 import os
 import time
 from contextlib import ExitStack
-from dataclasses import replace
-from typing import Any, Callable, Dict, Optional, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from notfallserver.agent.applications.application import consistency
 from notfallserver.agent.changes.ledger import Ledger
@@ -22,15 +24,16 @@ from notfallserver.agent.disks.direct import DirectDisk
 from notfallserver.agent.disks.fitness import check_fitness
 from notfallserver.agent.disks.linux import machine_facts
 from notfallserver.agent.disks.mounts import current_mounts
+from notfallserver.agent.handover.departure import HOLD_S, TELL_S, Departure
 from notfallserver.agent.line import Line
 from notfallserver.agent.meeting import Meeting
-from notfallserver.agent.moment import Used
+from notfallserver.agent.moment import Still, Used
 from notfallserver.agent.outcome import Outcome, seal_body
 from notfallserver.agent.pace import Pace
 from notfallserver.agent.packing import Packing
 from notfallserver.agent.passes import Passes
 from notfallserver.agent.place import Place, boot_id
-from notfallserver.agent.sample import still_true, take_sample
+from notfallserver.agent.sample import Taken, still_true, take_sample
 from notfallserver.agent.send import Sender
 from notfallserver.agent.standstill import Standstill
 from notfallserver.agent.stop import Stop
@@ -45,9 +48,22 @@ AHEAD = 4
 on a single processor, which would rather be the limit than disk, line or pool."""
 
 
+@dataclass(frozen=True)
+class _Known:
+    """Of a run, when its hot passes are over."""
+
+    machine: Dict[str, Any]
+    passes: Passes
+    sender: Sender
+    read_all: bool
+    deep: bool
+    began: float
+    sample: List[Taken]
+
+
 class Replication:
     """One run. ``connect`` makes a line of its own for each thread; at the ``meeting`` it may come
-    together with a run for another server."""
+    together with a run for another server. With a ``departure`` it is the last one."""
 
     def __init__(
         self,
@@ -59,6 +75,7 @@ class Replication:
         stop: Stop,
         meeting: Meeting,
         deep: bool = False,
+        departure: Optional[Departure] = None,
     ) -> None:
         self._settings = settings
         self._place = place
@@ -68,6 +85,7 @@ class Replication:
         self._stop = stop
         self._meeting = meeting
         self._deep = deep
+        self._departure = departure
         self._cleanup = ExitStack()
         self._pace = Pace()
         self._talk = Talk(connect(None), self._pace, stop)
@@ -89,6 +107,7 @@ class Replication:
             "tracked_since": self._ledger.since,
             "boot_id": boot_id(),
             "deep": self._deep,
+            "last": self._departure is not None,
         }
         begun = self._talk.begin(body)
         with self._cleanup:
@@ -137,28 +156,58 @@ class Replication:
         companion = self._cleanup.enter_context(self._meeting.join(passes))
         sample = take_sample(one.device for one in self._protected)
         passes.run(tracked, deep)
-        still = Standstill(self._settings, self._place, companion, crew, self._stop).reach()
+        standstill = Standstill(self._settings, self._place, companion, crew, self._stop)
+        known = _Known(machine, passes, sender, not tracked, deep, began, sample)
+        if self._departure is not None:
+            return self._depart(self._departure, standstill, known)
+        return self._finish(standstill.reach(), known)
+
+    def _finish(self, still: Still, known: _Known) -> Outcome:
+        """Send what was read while frozen, and have it sealed."""
+        passes, sender = known.passes, known.sender
         unseen = passes.unexplained(still.used)
         passes.send_rest(still.content, still.used)
         frozen_blocks = still.content.blocks
+        filesystems = still.held.consistency
         outcome = Outcome(
             "",
-            not tracked,
+            known.read_all,
             passes.number,
             sender.read + frozen_blocks * BLOCK,
             sender.sent,
             frozen_blocks,
             still.held.milliseconds,
             0.0,
-            consistency(still.held.consistency, still.applied),
+            # What was shut down in order has written all it had.
+            "application" if self._departure else consistency(filesystems, still.applied),
             still.applied,
             unseen,
             still.held.frozen_at,
         )
-        body = seal_body(outcome, machine, self._pace.gauge.rate(), deep)
-        body["sample"] = still_true(sample) if outcome.consistency != "crash" else []
+        body = seal_body(outcome, known.machine, self._pace.gauge.rate(), known.deep)
+        body["sample"] = still_true(known.sample) if outcome.consistency != "crash" else []
         version = self._seal(body, still.used, bool(unseen))
-        return replace(outcome, version=version, seconds=time.monotonic() - began)
+        return replace(outcome, version=version, seconds=time.monotonic() - known.began)
+
+    def _depart(self, departure: Departure, standstill: Standstill, known: _Known) -> Outcome:
+        """Shut down, seal the last version while everything is frozen, and go."""
+        made: List[Outcome] = []
+
+        def seal_and_leave(still: Still) -> None:
+            still.held.milliseconds = (time.monotonic() - still.held.began) * 1000  # so far
+            made.append(self._finish(still, known))
+            if time.monotonic() - still.held.began > HOLD_S - 2 * TELL_S:
+                raise NotfallError(
+                    "freeze-too-long",
+                    "Sending the last changes took too long, so the handover was given up.",
+                    "Hand over at a time when less is being written.",
+                    retry=True,
+                )
+            departure.leave(made[0].version, boot_id())
+
+        with departure.shut_down(lambda: known.passes.enter("shutting down")):
+            standstill.act(seal_and_leave)
+        return made[0]
 
     def _packing(self, begun: Begun) -> Packing:
         threads = min(self._settings.workers, os.cpu_count() or 1)

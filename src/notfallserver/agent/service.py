@@ -17,6 +17,9 @@ from notfallserver.agent.changes.boots import going_down
 from notfallserver.agent.duty import Duty
 from notfallserver.agent.freeze.linux import thaw_leftovers
 from notfallserver.agent.gentle import settle_down
+from notfallserver.agent.handover.departure import finish_leftovers
+from notfallserver.agent.handover.note import Note
+from notfallserver.agent.handover.services import Services
 from notfallserver.agent.meeting import Meeting
 from notfallserver.agent.outcome import Outcome
 from notfallserver.agent.place import Place
@@ -56,6 +59,8 @@ class Service:
             log.warning("thawed %s, which an agent that was killed had left frozen", place)
         for line in thaw_applications(Notes(self._place.common)):
             log.warning("%s", line)
+        if done := go_on_after_handover(self._place):
+            log.warning("%s", done)
         asked = False
         try:
             for one in self.others:
@@ -94,3 +99,9 @@ class Service:
     def close(self) -> None:
         for one in (self.first, *self.others):
             one.leave_off(False, False, 0)
+
+
+def go_on_after_handover(place: Place) -> str:
+    """What an agent that was killed had shut down; see :func:`finish_leftovers`."""
+    note = Note(place.stopped)
+    return finish_leftovers(note, Services(note, [], 0)) if note.read() else ""

@@ -6,6 +6,8 @@ read hot once more and tried again. Between the first freeze and the last thaw n
 
 Two runs that meet (``meeting.py``) have one such moment: each takes from its own ledger what it
 must read, all of that is read once, and both send it.
+
+The last run of a handover (``handover/departure.py``) is sent and sealed within its moment.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import time
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import Iterable, Sequence, Tuple
+from typing import Callable, Iterable, Optional, Sequence, Tuple
 
 from notfallserver.agent.applications.hold import Applications
 from notfallserver.agent.applications.plan import plan_applications
@@ -26,6 +28,7 @@ from notfallserver.agent.disks.runs import merged, subtract, total
 from notfallserver.agent.disks.used import Census, FreeSpace, used_runs
 from notfallserver.agent.freeze.linux import ALONE, Freezer, Held
 from notfallserver.agent.gentle import hurry
+from notfallserver.agent.handover.departure import HOLD_S
 from notfallserver.agent.meeting import Companion
 from notfallserver.agent.moment import FrozenBuffer, Still, TooMuch, Used, all_batches
 from notfallserver.agent.place import Place
@@ -42,6 +45,9 @@ def free_memory() -> int:
     """Bytes that programs can still take without swapping."""
     found = re.search(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text())
     return int(found[1]) * 1024 if found else 0
+
+
+Act = Callable[[Still], None]
 
 
 class ArrayAdvanced(TooMuch):
@@ -61,6 +67,20 @@ class Standstill:
         self._ledger = companion.passes.ledger
         self._crew = crew
         self._stop = stop
+        self._act: Optional[Act] = None
+
+    def act(self, act: Act) -> None:
+        """Stand still, and have ``act`` done meanwhile: with what was read, before anything is
+        thawed. Alone, and without applications, which are shut down; only whole filesystems."""
+        self._act = act
+        if self._ledger.knows:
+            self._passes.sender.give_back()
+        self._companion.catch_up()
+        with ExitStack() as cleanup:
+            applications = Applications([], HOLD_S, self._place.common)
+            buffer = FrozenBuffer(self._crew, self._passes.disks, self._settings.frozen_mib << 20)
+            cleanup.callback(buffer.close)
+            self._try(buffer, applications)
 
     def reach(self) -> Still:
         """Stand still alone or together; raises when that can't be had."""
@@ -72,12 +92,15 @@ class Standstill:
                 still = self._lead()
             finally:
                 self._companion.part()
+        self._require_whole()
+        return still
+
+    def _require_whole(self) -> None:
         why = self._ledger.changes.broken()
         if why:
             raise NotfallError(
                 "tracker-gap", f"Writes were missed: {why}.", "Run it again.", retry=True
             )
-        return still
 
     def _lead(self) -> Still:
         settings = self._settings.applications
@@ -143,7 +166,7 @@ class Standstill:
         return str(getattr(self._ledger.changes, "why", ""))
 
     def _hold(self, buffer: FrozenBuffer, applications: Applications) -> Tuple[Held, FreeSpace]:
-        limit = self._settings.freeze_seconds
+        limit = HOLD_S if self._act is not None else self._settings.freeze_seconds
         with ExitStack() as cleanup:
             cleanup.enter_context(ALONE)  # also because priorities are changed and put back
             mounts, groups = self._passes.groups()
@@ -170,6 +193,12 @@ class Standstill:
                 if md.filled_until() != filled:
                     # superblocks may have been read that are ahead of the content
                     raise ArrayAdvanced
+                if self._act is not None:
+                    if held.loose:
+                        raise _not_still(held.loose)
+                    self._require_whole()
+                    used = used_runs(self._passes.protected, free)
+                    self._act(Still(held, used, buffer.content(), ()))
         return held, free
 
     def _unproven(self, free: FreeSpace, loose: Sequence[str] = ()) -> Used:
@@ -198,6 +227,15 @@ class Standstill:
         comparing = seconds / max(blocks, 1) * sum(total(runs) for runs in used)
         if proving + comparing > limit * 0.7:
             raise TooMuch
+
+
+def _not_still(places: Sequence[str]) -> NotfallError:
+    return NotfallError(
+        "not-still",
+        f"{', '.join(places)} can't be held still, so something could be written to it after the "
+        "last version was read.",
+        "Shut the machine down yourself; what was written since its last version stays on it.",
+    )
 
 
 def _all(wanted: Iterable[Used]) -> Used:

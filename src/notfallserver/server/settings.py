@@ -57,6 +57,7 @@ CHANGEABLE = (
     "scrub_mib_s",
     "rehearsal_days",
     "rehearse_each_copy",
+    "trial_hours",
     "heartbeat_timeout_s",
 )
 """What may be changed while the server runs, because it is asked for anew each time."""
@@ -97,6 +98,8 @@ class Settings(BaseSettings):
     is under way."""
     rehearsal_minutes: int = Field(default=30, ge=1, le=1440)
     """A rehearsal ends by itself after so many minutes."""
+    trial_hours: int = Field(default=24, ge=0, le=24 * 90)
+    """So long after a switch-back one click leads back to the stand-in; 0: not at all."""
     share_blocks: bool = True
     """A primary's content that another primary's version holds already is not sent."""
     rescue_cache: Path | None = None

@@ -312,10 +312,11 @@ def read_time(text: str, now: datetime) -> datetime:
 
 
 def undo(primary: PrimaryName, follow: Follow = True) -> None:
-    """Go back one step: from the switch-back to the stand-in, from the stand-in to before it."""
+    """Go back one step: from a handover to the original, from the switch-back (and in the trial
+    period after it) to the stand-in, from the stand-in to before it."""
     api = connect()
     job = api.post(f"/primaries/{primary}/undo")
-    begin_job(api, job, follow, cancelling=job["kind"] != "undo")
+    begin_job(api, job, follow, cancelling=job["cancel_requested"])
 
 
 @rescue.command()

@@ -13,6 +13,7 @@ from notfallserver.server.cli import (
     actions,
     checks,
     fencing,
+    handover,
     jobs,
     notices,
     people,
@@ -43,6 +44,7 @@ app.add_typer(fencing.app, name="fence")
 app.add_typer(plan.app, name="plan")
 app.add_typer(checks.app, name="check")
 actions.add_to(app)
+handover.add_to(app)
 power.add_to(app)
 rehearsals.add_to(app)
 jobs.add_to(app)

@@ -108,6 +108,7 @@ def show(primary: PrimaryName) -> None:
             *(("UNSEEN CHANGES", row["deep"]["words"]) for _ in [0] if row["deep"]["words"]),
             *_line_pairs(row),
             *(("recovery", _closeness(row["recovery"])) for _ in [0] if row["recovery"]),
+            *(("trial period", _trial(row["trial"])) for _ in [0] if row["trial"]),
             *(("under way", _job(job)) for job in row["jobs"]),
             *((one["severity"].upper(), f"{one['words']} {one['remedy']}") for one in findings),
         )
@@ -126,6 +127,10 @@ def _line_pairs(row: dict[str, Any]) -> list[tuple[str, str]]:
     if forecast := row["forecast"]:
         pairs.append(("forecast", forecast["words"]))
     return pairs
+
+
+def _trial(trial: dict[str, Any]) -> str:
+    return f"until {local(trial['until'])} 'notfall undo' leads back to the stand-in"
 
 
 def _closeness(recovery: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from typing import Protocol
 from notfallserver.server.cycle.browse.shelf import Shelf
 from notfallserver.server.cycle.choice import Choice
 from notfallserver.server.cycle.fencing import Fencing
+from notfallserver.server.cycle.handovers import HandOver
 from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.cycle.normal.limits import Limits, Wish
 from notfallserver.server.cycle.normal.readiness import Finding
@@ -27,6 +28,7 @@ from notfallserver.server.cycle.own_checks import OwnChecks
 from notfallserver.server.cycle.plans.start_plan import StartPlans
 from notfallserver.server.cycle.power import Order
 from notfallserver.server.cycle.surroundings import Surroundings
+from notfallserver.server.cycle.trial import Trials
 from notfallserver.server.pool.proof import Evidence, Grade
 from notfallserver.server.pool.version import Application
 from notfallserver.server.records.jobs import Job
@@ -150,6 +152,14 @@ class Conductor(Protocol):
     def checks(self) -> OwnChecks:
         """Own checks of servers' services."""
 
+    @property
+    def handovers(self) -> HandOver:
+        """Planned handovers of living primaries to their stand-ins."""
+
+    @property
+    def trials(self) -> Trials:
+        """Trial periods after switch-backs."""
+
     def versions(self, primary: str) -> Sequence[VersionInfo]:
         """Newest first."""
 
@@ -236,7 +246,8 @@ class Conductor(Protocol):
     def switch_back(self, primary: str, who: str, at: datetime | None = None) -> Job: ...
 
     def undo(self, primary: str, who: str) -> Job:
-        """The way back from the present state: to the stand-in, or to before the activation."""
+        """The way back from the present state: to the stand-in (also in the trial period after a
+        switch-back, by a handover), or to before the activation."""
 
     def set_limits(self, primary: str, wish: Wish, clear: bool, who: str) -> Limits:
         """Change what replications may take; ``clear`` takes all limits away first."""

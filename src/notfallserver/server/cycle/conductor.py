@@ -22,6 +22,7 @@ from notfallserver.server.cycle.duties import Duties
 from notfallserver.server.cycle.emergency.captures import Captures
 from notfallserver.server.cycle.fencing import Fencing
 from notfallserver.server.cycle.files import FileAccess
+from notfallserver.server.cycle.handovers import HandOver
 from notfallserver.server.cycle.hands import Hands
 from notfallserver.server.cycle.inspection import look_around, readiness_of
 from notfallserver.server.cycle.means import Means
@@ -56,6 +57,7 @@ from notfallserver.server.cycle.seeds import Seeds, refuse_before_seed
 from notfallserver.server.cycle.standin import machine_name
 from notfallserver.server.cycle.state import WITH_STANDIN, Event, State, next_state
 from notfallserver.server.cycle.surroundings import Surroundings
+from notfallserver.server.cycle.trial import Trials, read_trial
 from notfallserver.server.cycle.views import forecast_of, pool_state, versions_of
 from notfallserver.server.cycle.way_back import WayBack
 from notfallserver.server.cycle.work import Work
@@ -66,6 +68,8 @@ from notfallserver.server.records.primaries import Primary
 from notfallserver.server.vm.hypervisor import LIVE, MachineState
 from notfallserver.wire.errors import NotfallError
 
+_FOLLOW = {"replicate", "hand_over"}
+"""Jobs that follow a run."""
 JOB_ENDS_S = 10.0
 """A check that is cancelled is over after so many seconds."""
 
@@ -95,6 +99,9 @@ class Conductor:
         self.seeds.register()
         WayBack(means, runner, work, self._move).register()
         self._recoveries = Recoveries(means, runner, self._move, self._require)
+        self.trials = Trials(means)
+        self.handovers = HandOver(means, runner, work, self._move, self.examine)
+        self.handovers.register()
         self._rehearse = Rehearse(means, runner, work.preparing, self._move)
         self._rehearse.register()
         self.start_plans = StartPlans(means, runner, self.activate, self.examine)
@@ -151,6 +158,7 @@ class Conductor:
     def replicate(self, primary: str, who: str, deep: bool = False) -> Job:
         row = self._row(primary)
         refuse_beside_standin(row)
+        self.handovers.refuse_under_way(row)
         refuse_before_seed(row)
         job = self._runner.submit("replicate", row.uuid, {"deep": deep}, who, join=True)
         if deep and job.parameters.get("deep") is not True:
@@ -226,6 +234,7 @@ class Conductor:
     ) -> Job:
         asked = datetime.now(timezone.utc)
         row = self._row(primary)
+        self.handovers.refuse_under_way(row)
         self._require(row, Event.ACTIVATE)
         stamp = self.choice.settle(row, version)
         if switch_off:
@@ -254,7 +263,7 @@ class Conductor:
     def _end_replication(self, primary: str) -> None:
         """A run that the outage cut off must not hold up the stand-in."""
         for job in self._means.catalogue.jobs.unfinished(primary):
-            if job.kind in ("replicate", "seed_import"):
+            if job.kind in ("replicate", "seed_import", "hand_over"):
                 self._runner.cancel(job.id, "server")
         self._means.runs.end(primary)
 
@@ -351,6 +360,10 @@ class Conductor:
         row = self._row(primary)
         state = State(row.state)
         unfinished = self._means.catalogue.jobs.unfinished
+        if (cancelled := self.handovers.cancel(row, who)) is not None:
+            return cancelled
+        if state is State.NORMAL and read_trial(row.notes):
+            return self.handovers.begin(row, who, "back to the stand-in in the trial period")
         if state is State.SWITCHING_BACK:
             for job in unfinished(row.uuid, "switch_back"):
                 self._runner.cancel(job.id, who)
@@ -446,6 +459,6 @@ class Conductor:
         refuse_broken_index(self._means, self._runner, row)
         begun = self._means.runs.begin(row.uuid, row.name, body)
         self._means.orders.withdraw(row.uuid)  # or a quick agent would take it a second time
-        if not self._means.catalogue.jobs.unfinished(row.uuid, "replicate"):
+        if not {job.kind for job in self._means.catalogue.jobs.unfinished(row.uuid)} & _FOLLOW:
             self._runner.submit("replicate", row.uuid, {}, "agent", join=True)
         return begun

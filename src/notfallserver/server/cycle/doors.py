@@ -8,6 +8,7 @@ from typing import Any
 
 from notfallserver.server.cycle.conductor import Conductor
 from notfallserver.server.cycle.elsewhere import note_caller, refuse_elsewhere
+from notfallserver.server.cycle.handover.plan import CAN, HAND_OVER, LEFT, read_left
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.normal.deep import judge_deep, read_deep
 from notfallserver.server.cycle.normal.limits import LIMITS, read_limits
@@ -55,6 +56,7 @@ class AgentDoor:
         )
         if role == "primary":
             self._know_again(primary, str(body.get("recovery", ""))[:64])
+            self._know_what_it_can(primary, boot_id, body.get("can"))
             self._means.runs.polled(primary, bool(body.get("busy")))
             if isinstance(failed := body.get("failed"), dict):
                 self._means.orders.failed(primary, NotfallError.from_json(failed, 500))
@@ -67,9 +69,8 @@ class AgentDoor:
             if beside in (None, NO_ORDER):
                 self._means.orders.rest(POLL_SECONDS)
             return {**(beside or NO_ORDER), **near}
-        job, deep = self._means.orders.wait(primary, POLL_SECONDS)
-        order = {"order": "replicate", "job": job, "deep": deep} if job else NO_ORDER
-        return {**order, **near}
+        errand = self._means.orders.wait(primary, POLL_SECONDS)
+        return {**(errand.to_json() if errand else NO_ORDER), **near}
 
     def kept_off(self, primary: str, body: dict[str, Any]) -> dict[str, Any]:
         return hear_kept_off(self._means, primary, body)
@@ -78,6 +79,21 @@ class AgentDoor:
         """Note which recovery made the machine that calls; empty for the original."""
         if self._means.catalogue.primaries.find(primary).notes.get("made_by", "") != recovery:
             self._means.catalogue.primaries.note(primary, made_by=recovery or None)
+
+    def _know_what_it_can(self, primary: str, boot_id: str, told: object) -> None:
+        """Note whether it can be handed over, and that one which had gone was switched on again."""
+        can = [HAND_OVER] if isinstance(told, list) and HAND_OVER in told else None
+        notes = self._means.catalogue.primaries.find(primary).notes
+        if notes.get(CAN) != can:
+            self._means.catalogue.primaries.note(primary, **{CAN: can})
+        left = read_left(notes)
+        if left is not None and left.boot != boot_id:
+            self._means.catalogue.primaries.note(primary, **{LEFT: None})
+
+    def farewell(self, primary: str, body: dict[str, Any]) -> None:
+        """The last message of a primary that is handed over; refused where that is over."""
+        version, boot_id = str(body.get("version", ""))[:64], str(body.get("boot_id", ""))[:64]
+        self._conductor.handovers.farewell(primary, version, boot_id)
 
     def begin(self, primary: str, body: dict[str, Any]) -> dict[str, Any]:
         refuse_elsewhere(self._means.catalogue.primaries.find(primary))

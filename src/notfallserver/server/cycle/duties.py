@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 
 from notfallserver.server.cycle.elsewhere import works_elsewhere
+from notfallserver.server.cycle.handover.plan import has_left, read_left
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.moves import Move
 from notfallserver.server.cycle.normal.deep import deep_due
@@ -19,6 +20,7 @@ from notfallserver.server.cycle.rehearsals import end_rehearsals
 from notfallserver.server.cycle.runner import JobRunner
 from notfallserver.server.cycle.seeds import awaits_seed
 from notfallserver.server.cycle.state import Event, State
+from notfallserver.server.cycle.trial import Trials
 from notfallserver.server.cycle.way_back import made_by_recovery
 from notfallserver.server.pool.layout import stamp_time
 from notfallserver.server.pool.store import PrimaryStore
@@ -34,6 +36,9 @@ LOOK_AT_SCRUBS = timedelta(seconds=10)
 """So often it is looked whether versions must be checked."""
 SCRUB_AGAIN_AFTER = timedelta(hours=12)
 """A check that failed or was cancelled is not begun again at once."""
+
+
+_AT_WORK = (State.NORMAL, State.REHEARSING, State.HANDING_OVER)
 
 
 class Duties:
@@ -53,6 +58,7 @@ class Duties:
         self._move = move
         self._power = power
         self._proofs = proofs
+        self._trials = Trials(means)
         self._examine = examine
         self.sounding = Sounding(means)
         self._stopping = threading.Event()
@@ -86,6 +92,7 @@ class Duties:
                     self._watch(row)
                     self._power.keep(row)
                     self._settle(row)
+                    self._trials.look(row)
                     self._schedule(row)
                 except NotfallError as error:
                     log.info("%s: %s", row.name, error)
@@ -98,7 +105,7 @@ class Duties:
         heard = self._heard(row)
         if row.state == State.OUTAGE and heard and row.agent_role == "primary":
             self._move(row.uuid, Event.PRIMARY_BACK, "server", "the agent was heard again")
-        elif row.state in (State.NORMAL, State.REHEARSING) and not heard:
+        elif row.state in _AT_WORK and not heard and not _is_leaving(row):
             verdict = self._examine(row.uuid)
             if verdict.allowed:
                 self._move(row.uuid, Event.OUTAGE_SEEN, "server", verdict.text, verdict.to_json())
@@ -107,6 +114,8 @@ class Duties:
     def _heard(self, row: Primary) -> bool:
         """Heard lately; after a start of the server every agent gets its time to call."""
         if works_elsewhere(row):
+            return False
+        if has_left(row.notes, row.last_seen):
             return False
         now = _now()
         limit = timedelta(seconds=self._means.present().heartbeat_timeout_s)
@@ -176,6 +185,11 @@ class Duties:
                 return
         deep = kind == "replicate" and deep_due(row.notes, now)
         self._runner.submit(kind, row.uuid, {"deep": True} if deep else {}, "schedule", join=True)
+
+
+def _is_leaving(row: Primary) -> bool:
+    """Whether its silence is part of a handover, whose job knows what to do."""
+    return row.state == State.HANDING_OVER and read_left(row.notes) is not None
 
 
 def last_checked(store: PrimaryStore) -> datetime | None:

@@ -31,7 +31,7 @@ from notfallserver.wire.errors import NotfallError
 
 def look_around(means: Means, asking: bool = True) -> Surroundings:
     """``asking``: gateways and witnesses are asked too, which takes a second if one is silent."""
-    settings = means.settings
+    settings = means.present()
     image = means.place.image
     free, size = means.pool.free()
     gateways = tuple(default_gateways())

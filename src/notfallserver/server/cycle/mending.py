@@ -6,12 +6,13 @@ import logging
 from datetime import datetime, timezone
 
 from notfallserver.server.cycle.choice import wished
+from notfallserver.server.cycle.handover.plan import read_left
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.moves import Move
 from notfallserver.server.cycle.rehearsals import leave_rehearsal
 from notfallserver.server.cycle.runner import JobRunner
 from notfallserver.server.cycle.standin import machine_name
-from notfallserver.server.cycle.state import WITH_STANDIN, State
+from notfallserver.server.cycle.state import WITH_STANDIN, Event, State
 from notfallserver.server.vm.hypervisor import MachineState
 from notfallserver.wire.errors import NotfallError
 
@@ -38,9 +39,17 @@ def mend(means: Means, runner: JobRunner, move: Move) -> None:
         unfinished = {job.kind for job in means.catalogue.jobs.unfinished(row.uuid)}
         if row.state == State.ACTIVATING and "activate" not in unfinished:
             asked = datetime.now(timezone.utc).isoformat()
-            again = {"asked_at": asked, "again": True, "version": wished(row)}
+            left = read_left(row.notes)
+            again = {
+                "asked_at": asked,
+                "again": True,
+                "version": left.version if left else wished(row),
+            }
             runner.submit("activate", row.uuid, again, "server")
         elif row.state == State.RECOVERING and not unfinished & {"recover", "switch_back"}:
             runner.submit("recover", row.uuid, {}, "server")
         elif row.state == State.REHEARSING and "rehearse" not in unfinished:
             leave_rehearsal(means, move, row.uuid, "the server was restarted")
+        elif row.state == State.HANDING_OVER and "hand_over" not in unfinished:
+            gone = Event.OUTAGE_SEEN if read_left(row.notes) else Event.HANDOVER_FAILED
+            move(row.uuid, gone, "server", "the server was restarted")

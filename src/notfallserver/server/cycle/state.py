@@ -20,6 +20,7 @@ class State(StrEnum):
     RECOVERING = "recovering"
     SWITCHING_BACK = "switching_back"
     REHEARSING = "rehearsing"
+    HANDING_OVER = "handing_over"  # the original still works, or is just being shut down
 
 
 WITH_STANDIN = frozenset(
@@ -43,6 +44,8 @@ class Event(StrEnum):
     RECOVERED = "recovered"
     REHEARSE = "rehearse"
     REHEARSAL_ENDED = "rehearsal_ended"
+    HAND_OVER = "hand_over"
+    HANDOVER_FAILED = "handover_failed"
 
 
 TABLE: dict[State, dict[Event, State]] = {
@@ -53,9 +56,15 @@ TABLE: dict[State, dict[Event, State]] = {
         Event.OUTAGE_SEEN: State.OUTAGE,
         Event.ACTIVATE: State.ACTIVATING,
         Event.REHEARSE: State.REHEARSING,
+        Event.HAND_OVER: State.HANDING_OVER,
     },
     State.REHEARSING: {
         Event.REHEARSAL_ENDED: State.NORMAL,
+        Event.OUTAGE_SEEN: State.OUTAGE,
+        Event.ACTIVATE: State.ACTIVATING,
+    },
+    State.HANDING_OVER: {
+        Event.HANDOVER_FAILED: State.NORMAL,
         Event.OUTAGE_SEEN: State.OUTAGE,
         Event.ACTIVATE: State.ACTIVATING,
     },

@@ -6,6 +6,7 @@ left before what belongs to it is cleared away, so what a crash leaves is at mos
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,11 +27,14 @@ from notfallserver.server.cycle.recovery.switch import (
 from notfallserver.server.cycle.runner import Cancelled, JobContext, JobRunner
 from notfallserver.server.cycle.standin import machine_name
 from notfallserver.server.cycle.state import WITH_STANDIN, Event, State
+from notfallserver.server.cycle.trial import Trials
 from notfallserver.server.cycle.work import Work
 from notfallserver.server.pool.reshaped import drop_reshaped
 from notfallserver.server.records.jobs import Job
 from notfallserver.server.records.primaries import Primary
 from notfallserver.wire.errors import NotfallError
+
+log = logging.getLogger(__name__)
 
 KEEP_UP_PAUSE_S = 120.0
 """How long a ready target rests between two rounds."""
@@ -194,10 +198,20 @@ class WayBack:
     def _clear_after(self, primary: str, state: State) -> None:
         """After the switch-back; what the stand-in wrote is a version, also on the target."""
         if state not in WITH_STANDIN:
+            if state is State.NORMAL and self._row(primary).notes.get("recovery"):
+                self._keep_way_back(primary)
             self.work.drop_standin(self.means.pool.primary(primary))
             if recovery := self._row(primary).notes.get("recovery"):
                 self.means.catalogue.targets.forget(recovery["target"])
         self._forget_recovery(primary)
+
+    def _keep_way_back(self, primary: str) -> None:
+        """For the trial period; without room for it the image is prepared later."""
+        try:
+            self.work.keep_standin(self.means.pool.primary(primary))
+        except (NotfallError, OSError) as error:
+            log.warning("the stand-in's disks can't be kept: %s", error)
+        Trials(self.means).begin(primary)
 
     def settle(self, ctx: JobContext) -> dict[str, Any]:
         """The recovered primary came after all, when nobody waited for it any more."""

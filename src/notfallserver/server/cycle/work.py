@@ -85,14 +85,14 @@ class Work:
     def arrived(self, ctx: JobContext, version: Version) -> dict[str, Any]:
         """What follows on a version of the primary itself; may be repeated."""
         primary = ctx.primary
-        self._took_version(primary, version.stamp)
+        self.took_version(primary, version.stamp)
         row = self.means.catalogue.primaries.find(primary)
         if row.state == State.NEW:
             self.move(primary, Event.FIRST_VERSION, ctx.job.who, "first complete copy")
         self.runner.submit("prepare", primary, {}, "server", join=True)
         return result_of(version)
 
-    def _took_version(self, primary: str, stamp: str) -> None:
+    def took_version(self, primary: str, stamp: str) -> None:
         version = self.means.pool.primary(primary).version(stamp)
         self.means.catalogue.primaries.new_version(primary, stamp, version.manifest.machine)
         self.means.catalogue.journal.write(
@@ -108,7 +108,7 @@ class Work:
         while True:
             ctx.progress("waiting for other images")
             with self.appliances:
-                prepared = self._prepared(ctx, store, store.need_best())
+                prepared = self.prepared(ctx, store, store.need_best())
             best = store.best()
             if best is None or best.stamp == prepared.version:  # none came meanwhile
                 self._note_firmware(ctx.primary, prepared)
@@ -120,7 +120,7 @@ class Work:
         if told and told != self.means.catalogue.primaries.find(primary).notes.get("boots_by"):
             self.means.catalogue.primaries.note(primary, boots_by=told)
 
-    def _prepared(self, ctx: JobContext, store: PrimaryStore, version: Version) -> Clones:
+    def prepared(self, ctx: JobContext, store: PrimaryStore, version: Version) -> Clones:
         """The adapted image of a version; made now if it isn't there."""
         if (done := store.prepared(version.stamp)) is not None:
             return done
@@ -226,7 +226,7 @@ class Work:
         chosen = str(ctx.parameters.get("version") or "")
         try:
             stamp = chosen or taken_of(store)
-            return self._prepared(ctx, store, store.version(stamp) if stamp else store.need_best())
+            return self.prepared(ctx, store, store.version(stamp) if stamp else store.need_best())
         except NotfallError as error:
             older = None if chosen else ready_instead(store)
             if older is None:
@@ -272,6 +272,18 @@ class Work:
         self.means.hypervisor.undefine(machine_name(store.uuid))
         store.retire_standin()
 
+    def keep_standin(self, store: PrimaryStore) -> None:
+        """After a switch-back: the stand-in's disks, of which its last version was captured when it
+        was off, are that version's prepared image. They were adapted before it worked."""
+        version = store.need_newest()
+        if version.manifest.kind != "capture" or store.prepared(version.stamp) is not None:
+            return
+        before = store.newest_prepared()
+        record = before.record if before is not None else {}
+        told = {key: record.get(key, []) for key in ("changes", "warnings", "boots_by")}
+        with store.preparing(version) as clones:
+            store.seal_prepared(clones, {**told, "system": record.get("system", "")})
+
     def capture(self, ctx: JobContext) -> dict[str, Any]:
         primary = ctx.primary
 
@@ -280,7 +292,7 @@ class Work:
             ctx.progress("reading what changed", done, total)
 
         taken = self.captures.take(self.means.pool.primary(primary), tell)
-        self._took_version(primary, taken.version.stamp)
+        self.took_version(primary, taken.version.stamp)
         return {
             "version": taken.version.stamp,
             "pause_ms": round(taken.pause_ms, 1),

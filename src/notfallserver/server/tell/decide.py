@@ -46,6 +46,7 @@ EVENTS: Mapping[str, frozenset[Kind]] = {
     "stand-in-elsewhere": _WARNING,
     "original-kept-off": _WARNING,
     "standin_dropped": _WARNING,
+    "handover_failed": _WARNING,
     "overruled": _WARNING,
     "removed": _WARNING,
     "unseen-changes": _WARNING,
@@ -56,6 +57,7 @@ EVENTS: Mapping[str, frozenset[Kind]] = {
     "first_version": _GOOD,
     "recover": _GOOD,
     "switch_back": _GOOD,
+    "hand_over": _GOOD,
 }
 """Which entries of the journal are told to whom; what lasts is seen by looking instead."""
 

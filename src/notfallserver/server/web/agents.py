@@ -72,6 +72,10 @@ def agents_router(door: AgentDoor) -> APIRouter:
     async def fail(agent: Agent, run: str, request: Request) -> None:
         await run_in_threadpool(door.fail, agent, run, await read_object(request))
 
+    @router.post("/farewell", status_code=204)
+    async def farewell(agent: Agent, request: Request) -> None:
+        await run_in_threadpool(door.farewell, agent, await read_object(request))
+
     @router.post("/seeds")
     async def begin_seed(agent: Agent, request: Request) -> dict[str, Any]:
         return await run_in_threadpool(door.begin_seed, agent)

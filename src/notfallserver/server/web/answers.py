@@ -11,10 +11,12 @@ from pydantic import BaseModel
 
 from notfallserver.server.cycle.actions import RecoveryPlan, VersionInfo
 from notfallserver.server.cycle.choice import Offer, Role
+from notfallserver.server.cycle.handover.plan import LEFT
 from notfallserver.server.cycle.normal.deep import days_of, read_deep
 from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.cycle.power import is_off
 from notfallserver.server.cycle.rehearsals import NOTE
+from notfallserver.server.cycle.trial import TRIAL
 from notfallserver.server.fence.device import read_device
 from notfallserver.server.pool.layout import stamp_time
 from notfallserver.server.pool.proof import Evidence, Grade, Standing, VolumeState
@@ -203,11 +205,24 @@ class RehearsalAnswer(BaseModel):
         return cls.model_validate({**asdict(one), **told})
 
 
+class TrialAnswer(BaseModel):
+    """The time after a switch-back in which one click leads back to the stand-in, whose last
+    version is ``version``."""
+
+    since: datetime
+    until: datetime
+    version: str
+
+    @classmethod
+    def of(cls, notes: Mapping[str, Any]) -> TrialAnswer | None:
+        return cls.model_validate(notes[TRIAL]) if TRIAL in notes else None
+
+
 class PrimaryAnswer(BaseModel):
     """A primary; times in UTC. ``standin_off``: its stand-in should work, but was switched off, or
-    was not switched on again after a power cut. ``fence``: what can switch the original off from
-    afar; empty: nothing. ``boots_by``: bios, uefi or both, which a machine may have to which it is
-    brought back; empty: not known yet."""
+    was not switched on again after a power cut. ``shut_down``: it was handed over and is off.
+    ``fence``: what can switch the original off from afar; empty: nothing. ``boots_by``: bios, uefi
+    or both, which a machine may have to which it is brought back; empty: not known yet."""
 
     uuid: str
     name: str
@@ -230,6 +245,8 @@ class PrimaryAnswer(BaseModel):
     deep: DeepAnswer
     rehearsed: RehearsedAnswer | None
     recovery: RecoveryAnswer | None
+    trial: TrialAnswer | None
+    shut_down: bool
     limits: LimitsAnswer
     line: LineAnswer | None
     forecast: ForecastAnswer | None
@@ -267,6 +284,8 @@ class PrimaryAnswer(BaseModel):
                 if "recovery" in primary.notes
                 else None
             ),
+            trial=TrialAnswer.of(primary.notes),
+            shut_down=LEFT in primary.notes,
             limits=limits_of(primary),
             line=line_of(primary),
             forecast=ForecastAnswer.of(forecast) if forecast else None,

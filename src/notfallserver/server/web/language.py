@@ -39,6 +39,7 @@ STATES = {
     "recovering": "Being recovered; the stand-in is working",
     "switching_back": "Switching back to the primary",
     "rehearsing": "Protected; rehearsal is running",
+    "handing_over": "Being handed over to the stand-in",
 }
 KINDS = {
     "replicate": "Replication",
@@ -49,6 +50,7 @@ KINDS = {
     "recover": "Recovery",
     "switch_back": "Switch-back",
     "undo": "Taking back",
+    "hand_over": "Planned handover",
     "rehearse": "Rehearsal",
     "scrub": "Checking the versions",
     "seed_import": "Importing a seed",
@@ -61,6 +63,9 @@ PHASES = {
     "sending": "sending",
     "paused: load": "paused, the primary is busy",
     "paused: pressure": "paused, the primary's disks are busy",
+    "shutting down": "shutting all services down",
+    "waiting for the original's end": "waiting for the server's end",
+    "waiting until the original is off": "waiting until the server is off",
     "waiting for the agent": "waiting for the agent",
     "adapting in the appliance": "adapting to other hardware",
     "capturing the stand-in": "capturing the stand-in",

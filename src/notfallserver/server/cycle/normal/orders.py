@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
+from typing import Any
 
 from notfallserver.wire.errors import NotfallError
 
 
+@dataclass(frozen=True)
+class Errand:
+    """The job that waits for a replication: a deep one, or the ``last`` one of a handover."""
+
+    job: str
+    deep: bool = False
+    last: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As an agent is told."""
+        order = "hand-over" if self.last else "replicate"
+        return {"order": order, "job": self.job, "deep": self.deep}
+
+
 class Orders:
-    """By primary the job that waits for a replication, and whether for a deep one. Thread-safe;
-    empty after a restart."""
+    """What the agents of primaries shall do next. Thread-safe; empty after a restart."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._jobs: dict[str, tuple[str, bool]] = {}
+        self._jobs: dict[str, Errand] = {}
         self._failed: dict[str, NotfallError] = {}
 
-    def give(self, primary: str, job: str, deep: bool = False) -> None:
+    def give(self, primary: str, errand: Errand) -> None:
         with self._changed:
-            self._jobs[primary] = job, deep
+            self._jobs[primary] = errand
             self._failed.pop(primary, None)
             self._changed.notify_all()
 
@@ -38,11 +53,11 @@ class Orders:
         with self._changed:
             return self._failed.pop(primary, None)
 
-    def wait(self, primary: str, seconds: float) -> tuple[str, bool]:
-        """The waiting job and whether it is deep, or an empty text after ``seconds``."""
+    def wait(self, primary: str, seconds: float) -> Errand | None:
+        """What there is to do, or None after ``seconds``."""
         with self._changed:
             self._changed.wait_for(lambda: primary in self._jobs, timeout=seconds)
-            return self._jobs.get(primary, ("", False))
+            return self._jobs.get(primary)
 
     @staticmethod
     def rest(seconds: float) -> None:

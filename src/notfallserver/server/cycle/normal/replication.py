@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from notfallserver.server.cycle.normal.orders import Orders
+from notfallserver.server.cycle.normal.orders import Errand, Orders
 from notfallserver.server.cycle.normal.runs import Run, Runs
 from notfallserver.server.cycle.runner import Interrupted, JobContext
 from notfallserver.server.pool.version import Version
@@ -21,15 +21,22 @@ ATTEMPTS = 3
 TICK = 0.3
 
 
-def follow_replication(ctx: JobContext, primary: str, runs: Runs, orders: Orders) -> Version:
-    """Have the agent replicate; returns the new version or raises the reason."""
-    failed = 0
+def follow_replication(
+    ctx: JobContext, primary: str, runs: Runs, orders: Orders, last: bool = False
+) -> Version:
+    """Have the agent replicate; returns the new version or raises the reason.
+
+    ``last``: the agent shuts down what works there before, and ends its machine afterwards; that is
+    tried once.
+    """
+    failed = ATTEMPTS - 1 if last else 0
     seen = runs.of_primary(primary)
-    if seen is not None and (seen.over or seen.cancelled):  # the agent may not know yet
+    # Of one that is over or cancelled the agent may not know yet.
+    if seen is not None and (seen.over or seen.cancelled or seen.last is not last):
         seen = None
     while True:
         try:
-            run = _await_run(ctx, primary, runs, orders) if seen is None else seen
+            run = _await_run(ctx, primary, runs, orders, last) if seen is None else seen
             orders.withdraw(primary)
             return _follow(ctx, run)
         except NotfallError as error:
@@ -40,15 +47,16 @@ def follow_replication(ctx: JobContext, primary: str, runs: Runs, orders: Orders
             ctx.sleep(1)
 
 
-def _await_run(ctx: JobContext, primary: str, runs: Runs, orders: Orders) -> Run:
+def _await_run(ctx: JobContext, primary: str, runs: Runs, orders: Orders, last: bool) -> Run:
     before = runs.of_primary(primary)
     give_up = time.monotonic() + PICK_UP
-    orders.give(primary, ctx.job.id, ctx.job.parameters.get("deep") is True)
+    deep = ctx.job.parameters.get("deep") is True
+    orders.give(primary, Errand(ctx.job.id, deep, last))
     ctx.progress("waiting for the agent")
     try:
         while time.monotonic() < give_up:
             run = runs.of_primary(primary)
-            if run is not None and run is not before:
+            if run is not None and run is not before and (run.last or not last):
                 return run
             if (failure := orders.failure(primary)) is not None:
                 raise failure

@@ -25,6 +25,8 @@ SILENCE = 180
 """After this many seconds without a request a run is taken for lost."""
 KNOWN_S = 10.0
 """A run waits at most so long until it is known what the pool holds."""
+SHUTTING_DOWN = "shutting down"
+"""The phase in which nobody can work with the original any more."""
 IDLE_SILENCE = 15
 """The same while the agent says that it isn't busy: it was started anew, or its run has ended."""
 
@@ -38,6 +40,8 @@ class Run:
     name: str
     machine: Machine
     incoming: Incoming
+    last: bool = False  # of a handover
+    down_since: float = 0.0  # when the last run began to shut down what works there
     began: float = field(default_factory=time.monotonic)
     heard: float = field(default_factory=time.monotonic)
     phase: str = "hot"
@@ -93,7 +97,8 @@ class Runs:
         if body.get("deep") is not True:  # which must be told of every block that differs
             incoming.search = lambda digests: self._known.find(uuid, digests)
         with self._lock:
-            self._runs[uuid] = Run(run_id, uuid, name, machine, incoming)
+            last = body.get("last") is True
+            self._runs[uuid] = Run(run_id, uuid, name, machine, incoming, last)
         return {
             "run": run_id,
             # An agent that tracked writes counts disks as it did then: if they moved, it must
@@ -147,6 +152,8 @@ class Runs:
         """Take a progress message; True when the run was cancelled."""
         run = self._get(uuid, run_id)
         run.phase = str(body.get("phase", "hot"))[:40]
+        if run.phase == SHUTTING_DOWN and not run.down_since:
+            run.down_since = time.time()
         run.done, run.total = _whole(body.get("done")), _whole(body.get("total"))
         return run.cancelled
 

@@ -9,6 +9,7 @@ from notfallserver.server.web.api import (
     checks,
     fencing,
     files,
+    handover,
     health,
     jobs,
     journal,
@@ -25,7 +26,7 @@ from notfallserver.server.web.api import (
 
 router = APIRouter(prefix="/api/v1")
 for part in (
-    *(primaries, actions, start_plan, power, fencing, checks, rehearsals, files, seeds),
+    *(primaries, actions, handover, start_plan, power, fencing, checks, rehearsals, files, seeds),
     *(jobs, journal),
     *(people, account, notices, setting_up, card, health, system),
 ):

@@ -11,6 +11,7 @@ from notfallserver.server.web.page import (
     console,
     emergency,
     files,
+    handover,
     home,
     jobs,
     journal,
@@ -30,7 +31,7 @@ from notfallserver.server.web.page import (
 router = APIRouter(include_in_schema=False)
 for _module in (
     *(login, home, start_plan, setting_up, adding, primary, emergency, console, recovery),
-    *(rehearsal, files),
+    *(rehearsal, files, handover),
     *(jobs, journal, server, people, account, card, notices, settings, primary_settings),
 ):
     router.include_router(_module.router)

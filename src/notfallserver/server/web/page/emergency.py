@@ -104,6 +104,7 @@ def _present(request: Request, name: str) -> dict[str, object]:
 
 _PARTS = {
     State.NEW: "none",
+    State.HANDING_OVER: "handing",
     State.ACTIVATING: "starting",
     State.EMERGENCY: "working",
     State.RECOVERING: "working",

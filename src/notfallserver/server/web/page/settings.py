@@ -32,6 +32,7 @@ def save(
     scrub_days: Count,
     scrub_mib_s: Count,
     rehearsal_days: Count,
+    trial_hours: Count,
     heartbeat_timeout_s: Count,
     rehearse_each_copy: Count = 0,
     witnesses: Annotated[str, Form(max_length=1000)] = "",
@@ -46,6 +47,7 @@ def save(
         "scrub_mib_s": scrub_mib_s,
         "rehearsal_days": rehearsal_days,
         "rehearse_each_copy": rehearse_each_copy,
+        "trial_hours": trial_hours,
         "heartbeat_timeout_s": heartbeat_timeout_s,
     }
     in_file = _changeable(house.settings.model_dump(mode="json"))

@@ -119,6 +119,55 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "The new machine has not caught up yet.",
         "Wait until the page says that it is ready.",
     ),
+    "hand-over-unknown": (
+        "This server can't be shut down in order from here.",
+        "Shut it down yourself. When it does not answer any more, start its stand-in.",
+    ),
+    "original-silent": (
+        "The server does not answer, so it can't be handed over.",
+        "If it is down, start its stand-in.",
+    ),
+    "hand-over-not-prepared": (
+        "No copy of this server is ready to start yet.",
+        "Wait until its page says that one is.",
+    ),
+    "hand-over-blocked": (
+        "Something stands in the way of its stand-in.",
+        "Its page lists what. Mend that first.",
+    ),
+    "hand-over-no-memory": (
+        "The emergency server has not enough free memory for this stand-in.",
+        "End what else runs on it, or call whoever looks after it.",
+    ),
+    "hand-over-unguarded": (
+        "The emergency server could not tell afterwards whether the server is really off.",
+        "Check its network cable. If it stays so, call whoever looks after it.",
+    ),
+    "handover-under-way": (
+        "The server is being handed over to its stand-in.",
+        "Look at its page and wait for the end.",
+    ),
+    "handover-past-return": (
+        "The server has switched itself off already.",
+        "Wait until its stand-in works.",
+    ),
+    "services-not-stopped": (
+        "Not everything on the server could be shut down. It was started again and works on.",
+        "Call whoever looks after the server: one of its programs does not stop.",
+    ),
+    "not-still": (
+        "One of the server's disks can't be held still, so nothing was handed over. It works on.",
+        "Shut the server down yourself, then start its stand-in.",
+    ),
+    "freeze-too-long": (
+        "The last changes took too long to copy, so nothing was handed over. The server works on.",
+        "Try again when less is going on.",
+    ),
+    "no-farewell": (
+        "The server did not switch itself off, so its stand-in was not started.",
+        "Look whether it works. If it does, try once more.",
+    ),
+    "no-trial": ("There is no trial period now.", "Look at the server's page."),
     "nothing-to-undo": ("There is nothing to break off now.", "Look at the server's page."),
     "hypervisor-unreachable": (
         "The part of the emergency server that runs stand-ins does not answer.",

@@ -78,6 +78,7 @@ class Situation:
 
 STEPS = {
     State.REHEARSING: Step("Watch the rehearsal", "rehearsal"),
+    State.HANDING_OVER: Step("See how far it is", "hand-over"),
     State.OUTAGE: Step("Start the stand-in", "emergency"),
     State.ACTIVATING: Step("Watch it start", "emergency"),
     State.EMERGENCY: Step("Bring the server back", "recovery"),
@@ -101,6 +102,7 @@ STARTING = "The stand-in is starting"
 WORKING = "The stand-in is working"
 STANDIN_OFF = "The stand-in is off"
 COMING_BACK = "Being brought back"
+HANDING_OVER = "Being handed over to the stand-in"
 SWITCHING = "Switching back"
 
 WAITS_FOR_AGENT = "Its agent has not called yet."
@@ -121,6 +123,9 @@ NOBODY_WORKS = "Nobody can work with it until somebody switches it on."
 BEHIND = "The new machine is catching up while the stand-in works."
 CAN_SWITCH = "The new machine is ready: you can switch back now."
 SHORT_PAUSE = "The server pauses for about %(time)s."
+STILL_WORKS = "You can work as usual until it is shut down."
+SHUT_DOWN = "It has shut itself down, with everything in its last copy."
+IS_WHOLE = "Nothing is lost on it: switched on again, it works as before."
 BE_PATIENT = "Do not switch anything off now."
 DAMAGED = "Damaged copies: %(count)s. The next copy repairs what it can."
 CHANGED_UNSEEN = "A check of everything found %(count)s blocks that had changed unnoticed."
@@ -128,6 +133,7 @@ SOMETHING_FAILED = "The last try did not work; its page says why."
 FAILED = {
     "replicate": "The last copy could not be made; its page says why.",
     "prepare": "The last copy could not be made ready to start; its page says why.",
+    "hand_over": "The handover did not work; its page says why.",
     "activate": "The stand-in could not be started; its page says why.",
     "capture": "What the stand-in wrote could not be kept; its page says why.",
 }
@@ -138,16 +144,17 @@ TEXTS = (
     *(SWITCHING, WAITS_FOR_AGENT, FIRST_COPY_NEXT, ORDER_FIRST_COPY, FIRST_COPY_RUNS),
     *(LAST_COPY, SHOULD_BE, REHEARSED, LAST_SIGN, NO_SIGN, CAN_REPLACE, NO_COPY, WORK_GOES_ON),
     *(BEHIND, CAN_SWITCH, SHORT_PAUSE, BE_PATIENT, DAMAGED, CHANGED_UNSEEN),
-    *(STANDIN_OFF, NOBODY_WORKS, STARTS, STARTS_NOT),
+    *(STANDIN_OFF, NOBODY_WORKS, STARTS, STARTS_NOT, HANDING_OVER, STILL_WORKS, SHUT_DOWN),
+    IS_WHOLE,
     *(one.text for one in STEPS.values()),
 )
 
 
 CONCERNS: dict[State, tuple[str, ...]] = {
     State.NEW: ("replicate", "seed_import"),
-    State.NORMAL: ("replicate", "prepare", "seed_import"),
+    State.NORMAL: ("replicate", "prepare", "hand_over", "seed_import"),
     State.REHEARSING: ("replicate", "prepare", "seed_import"),
-    State.OUTAGE: ("activate", "prepare"),
+    State.OUTAGE: ("hand_over", "activate", "prepare"),
     State.EMERGENCY: ("switch_back", "recover", "undo", "capture"),
     State.RECOVERING: ("switch_back", "recover", "undo", "capture"),
 }
@@ -204,10 +211,17 @@ def _rehearsing(primary: PrimaryAnswer, now: datetime) -> _Told:
 def _outage(primary: PrimaryAnswer, now: datetime) -> _Told:
     seen = primary.last_seen
     words = [Words(LAST_SIGN, {"at": seen}) if seen else Words(NO_SIGN)]
+    if primary.shut_down:
+        words = [Words(SHUT_DOWN), Words(IS_WHOLE)]
     words += _last_copy(primary)
     words.append(Words(CAN_REPLACE if primary.newest_version else NO_COPY))
     words += _rehearsed(primary)
     return Light.BAD, SILENT, words
+
+
+def _handing_over(primary: PrimaryAnswer, now: datetime) -> _Told:
+    told = Words(SHUT_DOWN if primary.shut_down else STILL_WORKS)
+    return Light.BUSY, HANDING_OVER, [told, Words(BE_PATIENT)]
 
 
 def _activating(primary: PrimaryAnswer, now: datetime) -> _Told:
@@ -239,6 +253,7 @@ _WORDS = {
     State.NEW: _new,
     State.NORMAL: _normal,
     State.REHEARSING: _rehearsing,
+    State.HANDING_OVER: _handing_over,
     State.OUTAGE: _outage,
     State.ACTIVATING: _activating,
     State.EMERGENCY: _emergency,

@@ -1,0 +1,1 @@
+"""A planned handover of a living primary to its stand-in: the decisions (pure)."""
