@@ -100,6 +100,10 @@ def assemble(case: Case, wiring: Wiring, directory: Path) -> Made:
             (tree / "tmp" / left).unlink()
         if "boot-full" in case.odd:
             _fill_up(tree / "boot")
+        for place in (tree, tree / "boot") if case.apart else (tree,):
+            # whoever else still holds this mount for a moment, all of it is in the file now
+            run(["fsfreeze", "--freeze", place])
+            run(["fsfreeze", "--unfreeze", place])
     if case.encrypted:
         seal(directory / "plain", disks[0], layers)
         (directory / "plain").unlink()
@@ -140,8 +144,13 @@ def _make_xfs(device: str, name: str, tar: Path, directory: Path) -> None:
     run(["tar", "-C", tools, *wild, "-xf", tar, *kept], timeout=300, ok=(0, 2))
     # a node of its own: a mount of this machine's node counts as a mounted filesystem
     os.mknod(tools / "device", stat.S_IFBLK | 0o600, Path(device).stat().st_rdev)
+    (tools / "proc").mkdir()
     program = "/usr/sbin/mkfs.xfs" if (tools / "usr/sbin/mkfs.xfs").exists() else "/sbin/mkfs.xfs"
-    chroot(tools, program, "-q", "-f", "-L", "root", "-m", f"uuid={name}", "/device")
+    run(["mount", "-t", "proc", "proc", tools / "proc"])
+    try:
+        chroot(tools, program, "-q", "-f", "-L", "root", "-m", f"uuid={name}", "/device")
+    finally:
+        run(["umount", tools / "proc"])
     shutil.rmtree(tools)
 
 

@@ -90,7 +90,7 @@ def kernel_words(case: Case, layers: Layers) -> list[str]:
         return []
     words = []
     if case.encrypted:
-        words.append(f"rd.luks.uuid=luks-{layers.luks}")
+        words.append(f"rd.luks.name={layers.luks}=secret")
     if case.stack in ("lvm", "luks-lvm"):
         words.append("rd.lvm.lv=vg0/root")
     if case.stack == "raid":
