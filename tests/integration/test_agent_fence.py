@@ -112,6 +112,36 @@ def test_an_address_that_another_machine_has_is_no_stand_in(lan: Network) -> Non
     assert taken and not stand_in
 
 
+BOOT = """
+import json, sys
+from pathlib import Path
+from notfallserver.agent.fence import ask, boot
+from notfallserver.agent.fence.own import Address, Card, Network
+ask.is_card = lambda name: name == "eth0"  # there is no hardware in a namespace
+ask.is_settled = boot.is_settled = lambda name: True
+known = [Address(one, cards=("eth0",)) for one in json.loads(sys.argv[2])]
+mac = sys.argv[1]
+boot.recall = lambda _: Network((Card("eth0", mac),), tuple(known), frozenset([mac]))
+print(json.dumps(boot.guard_boot(Path("/nowhere"))))
+"""
+
+
+def test_where_nobody_answers_the_cards_are_left_as_they_were(lan: Network) -> None:
+    """What sets the network up afterwards finds what it expects, and the kernel gave no address."""
+    inside = lan.inside("original", "sh", "-c")
+    switch = "/proc/sys/net/ipv6/conf/eth0/disable_ipv6"
+    for before in ("0", "1"):
+        sh(*inside, f"ip link set eth0 down; echo {before} > {switch}")
+        asked = json.dumps([lan.address(9), lan.address6(9)])
+        # Entering the namespace by "ip netns exec" shows its own cards in /sys.
+        line = ["ip", "netns", "exec", lan.namespace("original"), sys.executable, "-c", BOOT]
+        assert sh(*line, MAC, asked).strip() == "false"
+        told = json.loads(sh("ip", "-n", lan.namespace("original"), "-j", "addr", "show", "eth0"))
+        assert "UP" not in told[0]["flags"] and told[0]["addr_info"] == []
+        assert sh(*inside, f"cat {switch}").strip() == before
+    sh(*inside, f"echo 0 > {switch}; ip link set eth0 up")
+
+
 # -- a real guest ----------------------------------------------------------------------------------
 
 
