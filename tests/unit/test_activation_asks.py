@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,9 +27,9 @@ def test_two_are_asked_about_at_the_same_time(
         both = threading.Barrier(2, timeout=5)
         examine = dry.conductor.examine
 
-        def meet(primary: str, fenced_age: float | None = None) -> Verdict:
+        def meet(primary: str, **how: Any) -> Verdict:
             both.wait()
-            return examine(primary, fenced_age)
+            return examine(primary, **how)
 
         for uuid in uuids:
             dry.world.die(uuid)
@@ -51,8 +52,8 @@ def test_who_speaks_while_others_are_started_is_not_replaced(
         examine = dry.conductor.examine
         asked: list[bool] = []
 
-        def then_it_comes_back(primary: str, fenced_age: float | None = None) -> Verdict:
-            verdict = examine(primary, fenced_age)
+        def then_it_comes_back(primary: str, **how: Any) -> Verdict:
+            verdict = examine(primary, **how)
             asked.append(verdict.allowed)
             if len(asked) == 1:
                 dry.world.come_back(uuid)
