@@ -43,7 +43,9 @@ class PaperConductor(Conductor):
         )
         work.register()
         WayBack(means, runner, work, self._move).register()
-        self.handovers = PaperHandOver(means, runner, work, self._move, self.examine, paper=work)
+        self.handovers = PaperHandOver(
+            means, runner, work, self._move, self.examine, self.readiness, paper=work
+        )
         self.handovers.register()
 
     def __getattribute__(self, name: str) -> Any:

@@ -96,7 +96,7 @@ class Conductor:
         self.seeds.register()
         WayBack(means, runner, work, self._move).register()
         self.trials = Trials(means)
-        self.handovers = HandOver(means, runner, work, self._move, self.examine)
+        self.handovers = HandOver(means, runner, work, self._move, self.examine, self.readiness)
         self.handovers.register()
         self._rehearse = Rehearse(means, runner, work.preparing, self._move)
         self._rehearse.register()
