@@ -54,7 +54,9 @@ class PaperConductor(Conductor):
         )
         work.register()
         WayBack(means, runner, work, self._move).register()
-        self.handovers = PaperHandOver(means, runner, work, self._move, self.examine, paper=work)
+        self.handovers = PaperHandOver(
+            means, runner, work, self._move, self.examine, self.readiness, paper=work
+        )
         self.handovers.register()
         self.start_plans = StartPlans(
             means, runner, self.activate, self.examine, lambda: Memory(world.memory, world.memory)

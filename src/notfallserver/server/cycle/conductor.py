@@ -100,7 +100,7 @@ class Conductor:
         WayBack(means, runner, work, self._move).register()
         self._recoveries = Recoveries(means, runner, self._move, self._require)
         self.trials = Trials(means)
-        self.handovers = HandOver(means, runner, work, self._move, self.examine)
+        self.handovers = HandOver(means, runner, work, self._move, self.examine, self.readiness)
         self.handovers.register()
         self._rehearse = Rehearse(means, runner, work.preparing, self._move)
         self._rehearse.register()

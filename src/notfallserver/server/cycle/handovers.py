@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -27,11 +27,10 @@ from notfallserver.server.cycle.handover.plan import (
     predict,
     read_left,
 )
-from notfallserver.server.cycle.inspection import readiness_of
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.moves import Move, because
 from notfallserver.server.cycle.normal.line import LINE, read_line
-from notfallserver.server.cycle.normal.readiness import Severity
+from notfallserver.server.cycle.normal.readiness import Finding, Severity
 from notfallserver.server.cycle.normal.replication import follow_replication
 from notfallserver.server.cycle.outage.guard import Alive, Verdict
 from notfallserver.server.cycle.refusals import refuse_importing
@@ -59,13 +58,14 @@ OFF_S = 240.0
 
 @dataclass(frozen=True)
 class HandOver:
-    """``examine`` asks the guard about a primary."""
+    """``examine`` asks the guard about a primary, ``ready`` what stands in a stand-in's way."""
 
     means: Means
     runner: JobRunner
     work: Work
     move: Move
     examine: Callable[[str], Verdict]
+    ready: Callable[[str], Sequence[Finding]]
     _deciding: threading.Lock = field(default_factory=threading.Lock)
     """Held while it is decided whether an original that says farewell may go."""
 
@@ -109,8 +109,7 @@ class HandOver:
 
     def refuse_unready(self, row: Primary) -> None:
         """Raise where this server has not what its stand-in needs."""
-        found = readiness_of(self.means, row)
-        blockers = [one.key for one in found if one.severity is Severity.BLOCKER]
+        blockers = [one.key for one in self.ready(row.uuid) if one.severity is Severity.BLOCKER]
         if blockers:
             raise NotfallError(
                 "hand-over-blocked",
