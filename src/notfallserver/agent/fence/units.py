@@ -1,6 +1,6 @@
 """The fence's two units of systemd.
 
-The first asks before anything sets up the network; ``network-pre.target`` is what all of them wait
+The first, which a stand-in skips at once, asks before anything sets up the network; ``network-pre.target`` is what all of them wait
 for. The second stays while the machine is off the network; it is never enabled, only started.
 """
 
@@ -34,6 +34,7 @@ Conflicts=shutdown.target
 [Service]
 Type=oneshot
 RemainAfterExit=yes
+ExecCondition=/bin/sh -c '! grep -qs stand-in {directory}/role'
 ExecStart={python} -B {program} guard-boot --config {directory}
 TimeoutStartSec={limit}
 
