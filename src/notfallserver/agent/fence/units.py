@@ -1,7 +1,8 @@
 """The fence's two units of systemd.
 
-The first, which a stand-in skips at once, asks before anything sets up the network; ``network-pre.target`` is what all of them wait
-for. The second stays while the machine is off the network; it is never enabled, only started.
+The first, which a stand-in skips at once, asks before anything sets up the network;
+``network-pre.target`` is what all of them wait for. The second stays while the machine is off the
+network; it is never enabled, only started.
 """
 
 from __future__ import annotations
