@@ -138,3 +138,4 @@ def test_the_unit_comes_before_the_network() -> None:
     text = texts(Path("/opt/a.pyz"), Path("/etc/a"))[BOOT]
     assert "Before=network-pre.target" in text and "Wants=network-pre.target" in text
     assert "guard-boot --config /etc/a" in text
+    assert "! grep -qs stand-in /etc/a/role" in text

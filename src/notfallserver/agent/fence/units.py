@@ -1,7 +1,8 @@
 """The fence's two units of systemd.
 
-The first asks before anything sets up the network; ``network-pre.target`` is what all of them wait
-for. The second stays while the machine is off the network; it is never enabled, only started.
+The first, which a stand-in skips at once, asks before anything sets up the network;
+``network-pre.target`` is what all of them wait for. The second stays while the machine is off the
+network; it is never enabled, only started.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ Conflicts=shutdown.target
 [Service]
 Type=oneshot
 RemainAfterExit=yes
+ExecCondition=/bin/sh -c '! grep -qs stand-in {directory}/role'
 ExecStart={python} -B {program} guard-boot --config {directory}
 TimeoutStartSec={limit}
 
