@@ -127,7 +127,9 @@ def test_initramfs_tools_and_dracut_run_the_script(tmp_path: Path) -> None:
             assert calls == [f'/{hook} "$@"', '/scripts/init-bottom/udev "$@"']
         assert found[hook].mode & 0o111
         text = found[hook].data.decode()
-        assert 'chroot "$NEWROOT"' in text or 'chroot "${rootmnt}"' in text
+        root = "$NEWROOT" if name == "dracut" else "${rootmnt}"
+        assert f'"$enter" "{root}" /bin/sh </{SCRIPT}' in text
+        subprocess.run(["/bin/sh", "-n"], input=text, text=True, check=True, timeout=20)
 
 
 def test_an_initramfs_of_an_unknown_tool_is_refused(tmp_path: Path) -> None:

@@ -17,7 +17,11 @@ SCRIPT = "notfall/late.sh"
 ORDER = "scripts/init-bottom/ORDER"  # initramfs-tools
 _TOOLS_HOOK = "scripts/init-bottom/notfall"
 _DRACUT_HOOKS = "lib/dracut/hooks/pre-pivot"
-_ENTER = 'chroot "{root}" /bin/sh </{script}\n'
+_ENTER = """enter=chroot
+command -v chroot >/dev/null || enter="{root}/usr/sbin/chroot"
+"$enter" "{root}" /bin/sh </{script} || echo "notfall: the system was not adapted" >/dev/kmsg
+"""
+"""Not every initramfs has ``chroot``; the root's own runs with the libraries of either."""
 _MARK = "NOTFALL-END"
 _SETS_A_MAC = "hwaddress\\|cloned-mac-address\\|pre-up\\|^[[:space:]]*up\\|MACADDR"
 

@@ -38,7 +38,8 @@ TICK_S = 0.1
 VOLUMES_LIMIT = 256
 TEXT_LIMIT = 1024
 _VOLUME_NAME = re.compile(r"[\w-][\w.-]{0,250}")
-CMDLINE = "console=ttyS0 quiet panic=-1"
+# no_timer_check: on a busy host an emulated clock is late, and the kernel would give up
+CMDLINE = "console=ttyS0 quiet panic=-1 no_timer_check"
 
 
 class RescueFiles(Protocol):
