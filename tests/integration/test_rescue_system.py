@@ -278,7 +278,7 @@ def test_target_pulls_adapts_and_starts_from_its_own_disks(tmp_path: Path) -> No
             assert any("nvme" in one for one in changes)
             assert any(BIOS.nic in one for one in changes)
             grown = [one for one in changes if "grown" in one]
-            assert grown == ["/dev/nvme0n1: partition 1 grown from 2688 to 3711 MiB"], changes
+            assert grown == ["/dev/nvme0n1: partition 1 grown from 2688 to 3712 MiB"], changes
             server.order = {"order": "reboot", "recovery": "r1"}
             server.wait("rebooting")
         # not even the same bytes were written there
