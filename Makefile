@@ -5,7 +5,7 @@ PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.ready
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo page pictures run test test-unit check format bench setup clean
+.PHONY: help demo page pictures run test test-unit check format bench matrix setup clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,7 +53,7 @@ format: $(STAMP) ## Format the sources
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-BENCHES := run freeze growth lines scale pages
+BENCHES := run freeze growth lines scale activation pages
 
 bench: $(STAMP) ## Measure all figures, about half an hour; writes bench/results.json and docs/benchmarks.md
 	$(PYTHON) -m pip install --quiet --editable '.[bench]'
@@ -62,6 +62,9 @@ bench: $(STAMP) ## Measure all figures, about half an hour; writes bench/results
 	done; \
 	$(PYTHON) -m bench.plot && $(PYTHON) -m bench.table && \
 	if [ -n "$$failed" ]; then echo "these did not come to an end:$$failed"; exit 1; fi
+
+matrix: $(STAMP) ## Boot all cases of docs/compatibility.md, an hour or more (CASES='b12-*', JOBS=2, AGAIN=1)
+	PYTHONPATH=lab $(PYTHON) -m notfall_lab.matrix --jobs $(or $(JOBS),1) $(if $(AGAIN),--again) $(CASES)
 
 clean: ## Remove what was built here (the lab's cache stays)
 	rm -rf build dist $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -9,6 +9,8 @@ FASTER_LATER = 10
 MORE_BYTES = 1.05
 FREEZE_MS = 1000
 LOAD_MS = 200
+OWN_S = 3
+EIGHT_S = 60
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ GOALS = (
     ),
     *(
         Goal(f"full copy against {tool}", f"full_vs_{tool}", "faster: above 1", least=1)
-        for tool in ("rsync", "bdsync", "borg", "restic", "nbdcopy")
+        for tool in ("rsync", "bdsync", "borg", "restic", "nbdcopy", "nbdcopy_tls")
     ),
     *(
         Goal(
@@ -59,6 +61,21 @@ GOALS = (
             most=FREEZE_MS,
         )
         for filesystem in ("ext4", "XFS")
+    ),
+    *(
+        Goal(
+            f"activation's own part, image of {told}, s",
+            f"activation_own_s_{size}",
+            f"at most {OWN_S}",
+            most=OWN_S,
+        )
+        for size, told in (("1gib", "1 GiB"), ("4tib", "4 TiB"))
+    ),
+    Goal(
+        "8 stand-ins at once, until the last one boots, s",
+        "activation_own_s_8_at_once",
+        f"at most {EIGHT_S}",
+        most=EIGHT_S,
     ),
     *(
         Goal(

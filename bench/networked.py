@@ -1,15 +1,20 @@
-"""The peers whose two halves talk over the network: here over TCP on loopback, without TLS."""
+"""The peers whose two halves talk over the network: here over TCP on loopback.
+
+None has TLS of its own but NBD, which is measured with it and without.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 
 from bench.ours import free_port
 from bench.peers import LIMIT, IntoFile
 from bench.sample import Sample
+from notfallserver.server.authority import create_authority
 from notfallserver.server.host.run import run
 from notfallserver.wire.blocks import BLOCK
 
@@ -28,11 +33,39 @@ class Nbdcopy(IntoFile):
         self.again()
 
     def again(self) -> None:
-        target = quote(str(self._target))
+        self._copy([], f"nbd://{HOST}:$port")
+
+    def _copy(self, protected: Sequence[str | Path], uri: str) -> None:
         # nbdkit ends when what it runs has ended, with the same exit code.
-        serve = ["nbdkit", "--readonly", f"--ipaddr={HOST}", f"--port={free_port()}"]
-        copy = f"exec nbdcopy --flush nbd://{HOST}:$port {target}"
+        serve = ["nbdkit", "--readonly", f"--ipaddr={HOST}", f"--port={free_port()}", *protected]
+        copy = f'exec nbdcopy --flush "{uri}" {quote(str(self._target))}'
         run([*serve, "file", self._source, "fadvise=sequential", "--run", copy], timeout=LIMIT)
+
+
+class NbdcopyTls(Nbdcopy):
+    """The same over TLS with a certificate on each side, as ours: the same work for the line."""
+
+    name = "nbdcopy_tls"
+
+    def prepare(self) -> None:
+        super().prepare()
+        self._certificates = self._directory / "certificates"
+        made = create_authority(self._certificates)
+        made.ensure_server_certificate([HOST])
+        client = made.issue_client(self.name)
+        for name, text in (
+            ("ca-cert.pem", made.ca_pem),
+            ("server-cert.pem", made.server_certificate.read_text()),
+            ("server-key.pem", made.server_key.read_text()),
+            ("client-cert.pem", client.certificate),
+            ("client-key.pem", client.key),
+        ):
+            (self._certificates / name).write_text(text)
+
+    def again(self) -> None:
+        own = f"--tls-certificates={self._certificates}"
+        uri = f"nbds://{HOST}:$port/?tls-certificates={self._certificates}"
+        self._copy(["--tls=require", "--tls-verify-peer", own], uri)
 
 
 class Bdsync(IntoFile):

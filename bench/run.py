@@ -22,7 +22,7 @@ from bench.compare import Comparison
 from bench.figures import Sheet
 from bench.filling import OFFICE
 from bench.machine import describe, peak_mib, versions
-from bench.networked import Bdsync, Nbdcopy, find_bdsync
+from bench.networked import Bdsync, Nbdcopy, NbdcopyTls, find_bdsync
 from bench.ours import Server
 from bench.peers import Borg, Dd, Peer, Restic, Rsync
 from bench.sample import Sample, SampleDisk
@@ -90,7 +90,7 @@ def _arguments() -> argparse.Namespace:
 
 def _peers(sample: Sample, directory: Path, bdsync: Path | None) -> list[Peer]:
     peers: list[Peer] = [
-        one(sample, directory / one.name) for one in (Dd, Rsync, Borg, Restic, Nbdcopy)
+        one(sample, directory / one.name) for one in (Dd, Rsync, Borg, Restic, Nbdcopy, NbdcopyTls)
     ]
     if bdsync:
         peers.append(Bdsync(sample, directory / Bdsync.name, bdsync))

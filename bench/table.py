@@ -18,7 +18,7 @@ from bench.figures import RESULTS, settings_file
 from bench.goals import GOALS, Goal
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
-TOOLS = ("dd", "rsync", "borg", "restic", "nbdcopy", "bdsync")
+TOOLS = ("dd", "rsync", "borg", "restic", "nbdcopy", "nbdcopy_tls", "bdsync")
 FREEZES = ("1m_files_ext4", "1m_files_xfs")
 PARTS = ("freeze", "prepare", "read", "end", "thaw")
 LINES = ("2mbit", "10mbit", "50mbit")
@@ -180,6 +180,16 @@ def _scale(results: Results) -> list[str]:
     return _rows(["what", "figure"], [[what, results.span(key)] for what, key in wanted])
 
 
+def _activation(results: Results) -> list[str]:
+    wanted = [
+        ("image of 1 GiB, s", "activation_own_s_1gib"),
+        ("image of 4 TiB, s", "activation_own_s_4tib"),
+        ("8 at once by a start plan, until the last one boots, s", "activation_own_s_8_at_once"),
+    ]
+    rows = [[what, results.span(key)] for what, key in wanted]
+    return _rows(["from the order to the first instruction", "figure"], rows)
+
+
 def _pages(results: Results) -> list[str]:
     columns = {
         "in a browser, ms": "page_load_ms_{}",
@@ -221,6 +231,7 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "growth": _growth,
     "lines": _lines,
     "scale": _scale,
+    "activation": _activation,
     "pages": _pages,
     "all": _all,
     "settings": _settings,

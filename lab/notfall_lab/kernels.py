@@ -73,7 +73,7 @@ def _build(directory: Path, suite: str) -> None:
             f"--essential-hook={_LEAN_INITRD}",
             f"--customize-hook={_MAKE_INITRD}",
             f"--customize-hook=install -m 755 {_INIT} $1/lab-init",
-            *(suite, tree, _archive()),
+            *(suite, tree, release_archive()),
         ],
         timeout=1800,
         environment={"TMPDIR": os.environ.get("TMPDIR", "/tmp")},
@@ -85,7 +85,7 @@ def _build(directory: Path, suite: str) -> None:
     shutil.rmtree(tree)
 
 
-def _archive() -> str:
+def release_archive() -> str:
     """Where this machine gets its own release from, which has the others, too.
 
     Only the release itself: what came later (updates, security) ends with a release's support.

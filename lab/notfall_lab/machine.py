@@ -28,6 +28,15 @@ from notfallserver.server.vm.spec import EMULATED_CPU
 
 OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+SECURE_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.ms.fd")
+SECURE_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.ms.fd")
+"""With Microsoft's keys, by which Debian's first stage is signed."""
+_SCSI = {
+    "scsi": "virtio-scsi-pci",
+    "megasas": "megasas",
+    "mptsas": "mptsas1068",
+    "pvscsi": "pvscsi",
+}
 # The parent of a process is the thread that forked it, and QEMU is killed when its parent ends:
 # so one thread that lives as long as this process starts them all.
 _SPAWNER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="machines")
@@ -39,7 +48,7 @@ _BOOTED_BYTES = 4 << 20
 @dataclass(frozen=True)
 class HardDisk:
     path: Path
-    bus: str = "virtio"  # virtio, nvme or sata
+    bus: str = "virtio"  # virtio, nvme, sata, ide, or one of _SCSI
     serial: str = ""
     sector: int = 512
 
@@ -51,13 +60,14 @@ class Hardware:
     name: str
     disks: tuple[HardDisk, ...]
     mac: str
-    firmware: str = "bios"  # bios or uefi
+    firmware: str = "bios"  # bios, uefi or secure (UEFI with Secure Boot)
     nic: str = "virtio-net-pci"
     nic_slot: int = 3
     memory: int = 768  # MiB
     cpus: int = 1
     uuid: str = ""
     serial: str = ""
+    more_macs: tuple[str, ...] = ()  # further cards of the same kind
 
 
 class Machine:
@@ -184,7 +194,7 @@ def command(hardware: Hardware, directory: Path, namespace: str, cd: Path | None
         *("setpriv", "--pdeathsig", "KILL", "--"),
         *("nsenter", f"--net=/run/netns/{namespace}", "--"),
         *("qemu-system-x86_64", "-name", hardware.name, "-nodefaults", "-no-user-config"),
-        *("-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", EMULATED_CPU),
+        *("-machine", _chipset(hardware), "-accel", "tcg,thread=multi", "-cpu", EMULATED_CPU),
         *("-m", str(hardware.memory), "-smp", str(hardware.cpus)),
         *("-display", "none", "-vga", "std", "-rtc", "base=utc"),
         *_identity(hardware),
@@ -193,6 +203,7 @@ def command(hardware: Hardware, directory: Path, namespace: str, cd: Path | None
         *(_cd(cd) if cd else ()),
         *("-netdev", f"tap,id=lan,script={FILES / 'join-lan.sh'},downscript=no"),
         *("-device", f"{hardware.nic},netdev=lan,mac={hardware.mac},addr={hardware.nic_slot}"),
+        *_more_cards(hardware),
         *("-chardev", f"socket,id=con,path={directory}/console.sock,server=on,wait=off,{log}"),
         *("-serial", "chardev:con"),
         *("-qmp", f"unix:{directory}/qmp.sock,server=on,wait=off"),
@@ -206,14 +217,34 @@ def _identity(hardware: Hardware) -> list[str]:
     return [*given, "-smbios", maker]
 
 
+def _chipset(hardware: Hardware) -> str:
+    """IDE exists only in the older one; what guards the secure variables only in the newer one."""
+    if any(disk.bus == "ide" for disk in hardware.disks):
+        return "pc"
+    return "q35,smm=on" if hardware.firmware == "secure" else "q35"
+
+
+def _more_cards(hardware: Hardware) -> list[str]:
+    line = []
+    for number, mac in enumerate(hardware.more_macs):
+        slot = hardware.nic_slot + 1 + number
+        line += ["-netdev", f"tap,id=lan{number},script={FILES / 'join-lan.sh'},downscript=no"]
+        line += ["-device", f"{hardware.nic},netdev=lan{number},mac={mac},addr={slot}"]
+    return line
+
+
 def _firmware(hardware: Hardware, directory: Path) -> list[str]:
-    if hardware.firmware != "uefi":
+    if hardware.firmware == "bios":
         return []
+    secure = hardware.firmware == "secure"
     variables = directory / "nvram.fd"
     if not variables.exists():
-        shutil.copyfile(OVMF_VARS, variables)
+        shutil.copyfile(SECURE_VARS if secure else OVMF_VARS, variables)
+    guarded = ["-global", "driver=cfi.pflash01,property=secure,value=on"] if secure else []
+    code = SECURE_CODE if secure else OVMF_CODE
     return [
-        *("-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}"),
+        *guarded,
+        *("-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={code}"),
         *("-drive", f"if=pflash,format=raw,unit=1,file={variables}"),
     ]
 
@@ -224,8 +255,12 @@ def _disks(hardware: Hardware, first: int) -> list[str]:
         "virtio": "virtio-blk-pci,addr={slot:#x},",
         "nvme": "nvme,addr={slot:#x},",
         "sata": "ide-hd,bus=ide.{number},",
+        "ide": "ide-hd,bus=ide.{number},",
     }
     line = []
+    for slot, bus in enumerate(sorted({one.bus for one in hardware.disks} & set(_SCSI)), 0x18):
+        line += ["-device", f"{_SCSI[bus]},id={bus},addr={slot:#x}"]
+        device[bus] = f"scsi-hd,bus={bus}.0,scsi-id={{number}},"
     for number, disk in enumerate(hardware.disks):
         serial = disk.serial or f"{hardware.name}-{number}"
         options = f"if=none,id=hd{number},format=raw,cache=writeback,discard=unmap"

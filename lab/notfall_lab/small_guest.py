@@ -14,6 +14,7 @@ from typing import Any
 
 from notfall_lab.kernels import PROGRAMS, kernel_guest
 from notfallserver.server.host.run import run
+from notfallserver.wire.report import SystemReport
 
 SIZE = 32 << 20
 _START = 1 << 20
@@ -93,6 +94,19 @@ class SmallGuest:
             run(["mcopy", "-i", place, file, f"::{name}"])
         return disk
 
+    def make_disk_like(self, built: Path, other: str, directory: Path) -> Path:
+        """Its disk in ``directory``, from that of the guest ``other``, made in ``built``: quicker,
+        because only what the guest is told differs."""
+        tree, disk = directory / "tree", directory / f"{self.name}.raw"
+        tree.mkdir()
+        _write_settings(self, tree)
+        added = "cpio --quiet -o -H newc -R 0:0 | gzip -1"  # the kernel unpacks one after the other
+        line = f"(cat {shlex.quote(str(built))}/initrd; {added}) > {shlex.quote(str(directory))}"
+        run(["sh", "-c", f"{line}/initrd"], text_in="settings\n", cwd=tree)
+        shutil.copyfile(built / f"{other}.raw", disk)
+        run(["mcopy", "-o", "-i", f"{disk}@@{_START}", directory / "initrd", "::initrd"])
+        return disk
+
 
 def _make_initrd(guest: SmallGuest, root: Path, directory: Path) -> None:
     tree = directory / "tree"
@@ -108,6 +122,13 @@ def _make_initrd(guest: SmallGuest, root: Path, directory: Path) -> None:
     for name in ("init", "lease"):
         shutil.copy(PROGRAMS / f"small-{name}.sh", tree / name)
         (tree / name).chmod(0o755)
+    _write_settings(guest, tree)
+    files = "".join(f"{one.relative_to(tree)}\n" for one in sorted(tree.rglob("*")))
+    archive = f"cpio --quiet -o -H newc -R 0:0 | gzip -1 > {shlex.quote(str(directory))}/initrd"
+    run(["sh", "-c", archive], text_in=files, cwd=tree)
+
+
+def _write_settings(guest: SmallGuest, tree: Path) -> None:
     settings = {
         "NAME": guest.name,
         "MODULES": " ".join(_MODULES),
@@ -115,11 +136,9 @@ def _make_initrd(guest: SmallGuest, root: Path, directory: Path) -> None:
         "ADDRESS6": guest.address6,
         "GATEWAY": guest.gateway,
         "PORT": str(guest.port),
+        "REPORT": SystemReport("running", (), True).line(),  # as its agent would
         "SERVER": guest.server[0],
         "SERVER_PORT": str(guest.server[1]),
     }
     lines = [f"{name}={shlex.quote(value)}\n" for name, value in settings.items()]
     (tree / "settings").write_text("".join(lines))
-    files = "".join(f"{one.relative_to(tree)}\n" for one in sorted(tree.rglob("*")))
-    archive = f"cpio --quiet -o -H newc -R 0:0 | gzip -1 > {shlex.quote(str(directory))}/initrd"
-    run(["sh", "-c", archive], text_in=files, cwd=tree)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import ssl
 import subprocess
 import threading
@@ -43,7 +44,8 @@ def command(*arguments: object, timeout: float = 60, **options: Any) -> str:
 class Receiver:
     """One primary's runs, received by the server's own code."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, listener: socket.socket | None = None) -> None:
+        """``listener`` may be in another network; None: on this machine's loopback."""
         self.uuid = str(uuid.uuid4())
         pool = Pool(root / "pool")
         (root / "pool" / self.uuid).mkdir(parents=True)
@@ -117,7 +119,11 @@ class Receiver:
         context.load_cert_chain(authority.server_certificate, authority.server_key)
         context.load_verify_locations(authority.ca_file)
         context.verify_mode = ssl.CERT_OPTIONAL
-        self._server = Server(("127.0.0.1", 0), Handler)
+        listener = listener or socket.create_server(("127.0.0.1", 0))
+        self._server = Server(listener.getsockname()[:2], Handler, bind_and_activate=False)
+        self._server.socket.close()
+        self._server.socket = listener
+        self._server.server_address = listener.getsockname()
         self._server.socket = context.wrap_socket(
             self._server.socket, server_side=True, do_handshake_on_connect=False
         )

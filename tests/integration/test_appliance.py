@@ -15,8 +15,10 @@ import pytest
 from notfall_lab.cache import base_directory
 from notfall_lab.image import make_image
 from notfall_lab.own_lab import own_lab
-from notfall_lab.recipe_guest import UEFI
+from notfall_lab.recipe_guest import BIOS, UEFI
 from notfallserver.server.cycle.files import present
+from notfallserver.server.cycle.rehearsal.filesystems import read_checks
+from notfallserver.server.pool.proof import VolumeState
 from notfallserver.server.rescue_medium import Medium, build_medium
 from notfallserver.server.vm.appliance import run_appliance, serving_files
 from notfallserver.server.vm.libvirt import LibvirtHypervisor
@@ -62,6 +64,36 @@ def adaptation(driver: str, role: str, mac: str) -> dict[str, Any]:
     }
 
 
+def test_two_disks_are_made_to_fit_one(
+    hypervisor: LibvirtHypervisor, medium: Medium, tmp_path: Path
+) -> None:
+    """What the server makes of the answer, and filesystems of all kinds: see test_reshape.py."""
+    sources = make_image(BIOS).copy_to(tmp_path / "image")
+    one = tmp_path / "image" / "one.raw"
+    with one.open("xb") as stream:
+        stream.truncate(3 << 30)
+    machine = {"hostname": BIOS.name, "disks": [{"name": n, "size": 1} for n in ("vda", "vdb")]}
+    job = {"task": "reshape", "machine": machine, "sources": 2, "targets": [[0, 1]]}
+    disks = [*sources, one]
+    answer = run_appliance(hypervisor, medium, disks, job, LIMIT_S, Accelerator.TCG)
+    assert answer["ok"], answer
+    (told,) = answer["disks"]
+    assert told["label"] == "dos" and told["first"] == 1 << 20
+    assert [(p["disk"], p["how"]) for p in told["places"]] == [
+        *((0, "kept"), (0, "swap"), (1, "kept")),
+    ]
+    for place, source, start in zip(told["places"][::2], sources, (1 << 20, 1 << 20), strict=True):
+        assert place["from"] == start
+        header = subprocess.run(
+            ["dumpe2fs", "-h", f"{source}?offset={start}"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        blocks = next(one for one in header.splitlines() if one.startswith("Block count:"))
+        assert int(blocks.split()[-1]) * 4096 == place["size"]
+
+
 def test_adaptation_is_done_once_and_leaves_clean_filesystems(
     hypervisor: LibvirtHypervisor, medium: Medium, disks: list[Path]
 ) -> None:
@@ -74,9 +106,10 @@ def test_adaptation_is_done_once_and_leaves_clean_filesystems(
     assert any("now with nvme" in one for one in first["changes"])
     second = run(job)
     assert (second["ok"], second["changes"]) == (True, [])
-    checks = run({"task": "check"})["checks"]
-    assert {one["filesystem"] for one in checks} == {"ext4", "vfat"}
-    assert all(one["clean"] for one in checks if one["filesystem"] == "ext4"), checks
+    checks = read_checks(run({"task": "check"})["checks"])
+    states = {(one.filesystem, one.state) for one in checks}
+    clean = {(kind, VolumeState.CLEAN) for kind in ("ext4", "vfat")}
+    assert states == {*clean, ("swap", VolumeState.SKIPPED)}, checks
 
 
 def test_an_empty_image_is_refused_in_words(

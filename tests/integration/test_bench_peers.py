@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.networked import Bdsync, Nbdcopy, find_bdsync
+from bench.networked import Bdsync, Nbdcopy, NbdcopyTls, find_bdsync
 from bench.peers import Peer, Rsync
 from bench.sample import Sample
 
@@ -18,7 +18,11 @@ MIB = 1 << 20
 
 BDSYNC = find_bdsync(None)
 """Debian has no package of it: tested where it is."""
-PEERS: dict[str, Callable[[Sample, Path], Peer]] = {"rsync": Rsync, "nbdcopy": Nbdcopy}
+PEERS: dict[str, Callable[[Sample, Path], Peer]] = {
+    "rsync": Rsync,
+    "nbdcopy": Nbdcopy,
+    "nbdcopy_tls": NbdcopyTls,
+}
 if BDSYNC is not None:
     PEERS["bdsync"] = partial(Bdsync, program=BDSYNC)
 

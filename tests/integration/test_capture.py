@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from notfallserver.server.cycle.emergency.capture import capture
 from notfallserver.server.host.clone import clone_file, differing_blocks, extents
 from notfallserver.server.host.mount import unmount_image
 from notfallserver.server.pool.incoming import utc_now
+from notfallserver.server.pool.proof import Evidence
 from notfallserver.server.pool.setup import prepare_pool
 from notfallserver.server.pool.store import Pool, PrimaryStore
 from notfallserver.server.pool.version import Manifest, Version, check_version
@@ -85,6 +87,62 @@ def test_capture_hashes_only_what_the_stand_in_wrote(pool: Pool) -> None:
     again = capture(store, standin, nullcontext(), "crash")
     assert again.changed == 0
     assert again.version.manifest.base == taken.version.stamp
+
+
+def test_a_stand_in_of_an_older_version_leaves_the_newer_one_as_it_is(pool: Pool) -> None:
+    """What is captured goes back to the version that the stand-in was made of."""
+    store = pool.add_primary(str(uuid4()), "shop")
+    old = first_version(store)
+    with store.preparing(old) as clones:
+        store.seal_prepared(clones, {})
+    store.proofs.keep(old.stamp, Evidence("r", started=True))
+    newer = next_version(store)
+    assert len(newer.manifest.machine.disks) == 2
+    with store.preparing(newer) as clones:
+        store.seal_prepared(clones, {})
+    prepared = store.prepared(old.stamp)
+    assert prepared is not None, "the image of the newest proven version stays"
+    standin = store.make_standin(prepared, {})
+    assert store.need_current().stamp == old.stamp
+    with standin.disks[0].open("r+b") as disk:
+        disk.seek(5 * BLOCK)
+        disk.write(b"written by the stand-in")
+    before = newer.raw(0).read_bytes()
+    taken = capture(store, standin, nullcontext(), "crash")
+    manifest = taken.version.manifest
+    assert (manifest.base, manifest.machine) == (old.stamp, old.manifest.machine)
+    assert len(manifest.disks) == 1 and taken.changed == BLOCK
+    assert taken.version.raw(0).read_bytes() == standin.disks[0].read_bytes()
+    assert check_version(taken.version) == check_version(newer) == []
+    assert newer.raw(0).read_bytes() == before
+    again = capture(store, standin, nullcontext(), "crash")
+    assert (again.changed, again.version.manifest.base) == (0, taken.version.stamp)
+    assert store.need_current().stamp == again.version.stamp
+    store.retire_standin()
+    assert store.need_current().stamp == again.version.stamp == store.need_newest().stamp
+    assert [one.stamp for one in store.versions()] == [
+        *(again.version.stamp, taken.version.stamp, newer.stamp, old.stamp)
+    ]
+
+
+def next_version(store: PrimaryStore) -> Version:
+    """A disk was added, and one block of the first one written."""
+    disks = [Disk("vda", SIZE), Disk("vdb", 4 * BLOCK)]
+    incoming = store.open_incoming("run", disks)
+    content = b"x" * BLOCK
+    with incoming:
+        for disk in (0, 1):
+            entries = [(3, hash_block(content))]
+            incoming.receive(write_blocks(disk, entries, content, PLAIN))
+    newest = store.need_newest()
+    return incoming.seal(
+        replace(
+            newest.manifest,
+            stamp=store.fresh_stamp(),
+            base=newest.stamp,
+            machine=Machine("shop", disks=disks),
+        )
+    )
 
 
 def test_difference_of_clones_is_read_from_the_extents(pool: Pool) -> None:

@@ -15,9 +15,12 @@ from playwright.sync_api import expect
 from notfall_lab.browser import Seen, browser
 from notfall_lab.dryrun.house import PASSWORD
 from notfall_lab.dryrun.process import DryRun, dry_run
+from notfallserver.server.cycle.choice import Role
 from notfallserver.server.cycle.outage.guard import Reason
+from notfallserver.server.pool.proof import Evidence, Grade
+from notfallserver.server.pool.store import Pool
 from notfallserver.server.web import language
-from notfallserver.server.web.words import findings, history, situation
+from notfallserver.server.web.words import findings, history, proof, situation
 
 SOON = 30_000
 
@@ -90,6 +93,14 @@ def test_the_whole_story_by_clicks(tmp_path: Path, spoken: str) -> None:
         assert page.url.endswith("/recovery/plan") == (spoken == "en")
         page.unroute_all()
         look(seen, f"{spoken}-7-plan")
+        page.get_by_role("button", name=say("Use all the room")).click()
+        expect(page.locator("#plan")).to_contain_text(
+            say("The room on the larger disks will be used.")
+        )
+        page.locator("#plan details summary", has_text=say("Choose the disks yourself")).click()
+        page.locator("#choose button").click()
+        expect(page.get_by_role("button", name=say("Use all the room"))).to_be_visible()
+        look(seen, f"{spoken}-7-plan-again")
         page.get_by_role("button", name=say("Overwrite these disks and begin")).click()
 
         expect(title).to_have_text(named("%(name)s is being brought back"))
@@ -202,6 +213,36 @@ def test_what_goes_wrong_in_the_world_goes_wrong_on_the_page(tmp_path: Path) -> 
         answer = client.post("/api/v1/primaries/erp/files", json={"directory": str(tmp_path)})
         assert answer.status_code in (400, 409), answer.text
         assert answer.json()["code"] != "internal"
+
+
+@pytest.mark.parametrize("spoken", language.LANGUAGES)
+def test_the_proven_copy_is_offered_before_the_newest(tmp_path: Path, spoken: str) -> None:
+    say = language.speech(spoken).say
+    with dry_run(tmp_path) as dry, browser(dry.url, spoken) as seen, api(dry) as client:
+        uuid = str(client.get("/api/v1/primaries/shop").json()["uuid"])
+        newest, older = client.get("/api/v1/primaries/shop/versions").json()[:2]
+        (pool,) = tmp_path.glob("*/pool")
+        at = older["taken_at"]
+        proofs = Pool(pool).primary(uuid).proofs
+        proofs.keep(older["stamp"], Evidence("r", at, started=True, ports=(80,)))
+        proofs.keep(newest["stamp"], Evidence())
+        dry.happens("die", uuid)
+        state_of(client, "shop", "outage")
+        seen.log_in(PASSWORD)
+        page = seen.page
+        page.goto(f"{dry.url}/p/shop/emergency")
+        first, second = (page.locator("section.good ~ form label.choice").nth(at) for at in (0, 1))
+        expect(first).to_contain_text(say(proof.OFFERS[Role.PROVEN]), timeout=SOON)
+        expect(first).to_contain_text(say(proof.GRADES[Grade.SERVING]))
+        expect(second).to_contain_text(say(proof.UNTRIED))
+        expect(second.locator("input")).to_be_checked()
+        look(seen, f"{spoken}-offers")
+        first.click()
+        page.get_by_role("button", name=say("Start the stand-in now")).click()
+        state_of(client, "shop", "emergency")
+        job = client.get("/api/v1/jobs?primary=shop&kind=activate").json()[0]
+        assert job["result"]["version"] == older["stamp"] != newest["stamp"]
+        assert seen.problems == []
 
 
 def test_a_full_pool_fails_the_next_copy(tmp_path: Path) -> None:

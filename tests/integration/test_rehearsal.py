@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from rehearsal_scene import BOOT_S, PORT, Alive, Eavesdropper, Scene, rehearsable
 
+from notfall_lab.cache import base_directory
 from notfall_lab.patience import until
+from notfallserver.server.rescue_medium import build_medium
 from notfallserver.server.vm import MachineState
 from notfallserver.server.vm.hypervisor import LIVE
 
@@ -129,10 +131,13 @@ def test_an_outage_ends_it_and_the_stand_in_takes_over(scene: Scene) -> None:
     with Alive(scene.agent):
         job = scene.begin()
         until(lambda: scene.hypervisor.state(scene.rehearsal) in LIVE)
+    # The proven copy is offered before the newest, which nobody ever saw start.
+    proven, newest = scene.ask("/primaries/shop/offers")
+    assert (proven["role"], newest["role"]) == ("proven", "newest")
+    assert (proven["taken"], newest["taken"]) == (False, True)
     with Eavesdropper(scene.lab.network.namespace()) as lan:
-        done = scene.server.notfall(
-            "activate", "shop", "--overrule", "I pulled its plug", "--no-follow", "--json"
-        )
+        overrule = ["--overrule", "I pulled its plug", "--version", proven["stamp"]]
+        done = scene.server.notfall("activate", "shop", *overrule, "--no-follow", "--json")
         assert done.returncode == 0, done.stderr
         # Already in the answer to the click the rehearsal is over.
         assert scene.hypervisor.state(scene.rehearsal) is MachineState.ABSENT
@@ -141,6 +146,31 @@ def test_an_outage_ends_it_and_the_stand_in_takes_over(scene: Scene) -> None:
         until(lambda: "REACHED" in scene.console("standin"))
     assert lan.of(scene.guest.mac) > 0
     assert scene.hypervisor.state(f"standin-{scene.agent.uuid}") is MachineState.RUNNING
+    assert "older-version-chosen" in events(scene)
+    off = scene.server.notfall("power", "shop", "switch-off", "--yes")
+    assert off.returncode == 0, off.stderr
+    with scene.server.root() as root:
+        answer = root.post("/api/v1/primaries/shop/undo")
+        assert answer.status_code == 202, answer.text
+    assert scene.server.await_job(answer.json()["id"])["state"] == "done"
+    captured, left, before = scene.server.pool.primary(scene.agent.uuid).versions()[:3]
+    assert captured.manifest.kind == "capture" and captured.manifest.base == proven["stamp"]
+    assert (left.stamp, before.stamp) == (newest["stamp"], proven["stamp"])
+    roles = [one["role"] for one in scene.ask("/primaries/shop/offers")]
+    assert roles == ["proven", "newest", "original"]
+
+
+def _add_checks(scene: Scene) -> None:
+    """The guest's service says who it is; the script hears it in the hidden network."""
+    place = scene.server.data / "checks"
+    place.mkdir()
+    program = place / "greets"
+    program.write_text('#!/bin/bash\n[ "$NAME" = shop ] && exec 3<>/dev/tcp/"$ADDRESS"/80\n')
+    program.chmod(0o755)
+    for what in (["http://shop.example/", "--contains", "shop works"], ["script/greets"]):
+        added = scene.server.notfall("check", "add", "shop", *what)
+        assert added.returncode == 0, added.stderr
+    assert "Scripts here: greets" in scene.server.notfall("check", "list", "shop").stdout
 
 
 def test_on_schedule_a_server_with_an_address_by_dhcp_gets_it_in_hiding_too(
@@ -154,13 +184,24 @@ def test_on_schedule_a_server_with_an_address_by_dhcp_gets_it_in_hiding_too(
     ):
         until(lambda: scene.state() == "normal")
         assert scene.rehearsals() == []
+        cache = base_directory() / "rescue"
+        build_medium(scene.server.data / "rescue", ["https://127.0.0.1:1"], "", cache)
+        _add_checks(scene)
         done = scene.server.notfall("server", "settings", "--set", "rehearsal_days=1")
         assert done.returncode == 0, done.stderr
         until(lambda: "LEASED" in scene.console("work/rehearsal"), BOOT_S)
         until(lambda: bool(scene.rehearsals()) and bool(scene.rehearsals()[0]["ended_at"]), BOOT_S)
         (row,) = scene.rehearsals()
         assert (row["outcome"], row["ports"], row["who"]) == ("passed", [PORT], "schedule")
-        assert scene.ask("/primaries/shop/versions")[0]["proof"] == "passed"
+        (checked,) = row["evidence"]["volumes"]
+        assert (checked["filesystem"], checked["state"]) == ("vfat", "clean"), checked
+        told = row["evidence"]
+        assert (told["system"], told["failed_units"], told["login"]) == ("running", [], True)
+        checks = {one["name"]: one["passed"] for one in row["evidence"]["checks"]}
+        assert checks == dict.fromkeys(("http://shop.example/", "script/greets"), True), row
+        version = scene.ask("/primaries/shop/versions")[0]
+        assert (version["proof"], version["grade"]) == ("passed", "serving")
+        assert version["evidence"]["rehearsal"] == row["id"]
         assert "passed" in scene.server.notfall("versions", "shop").stdout
         until(lambda: scene.state() == "normal")
         assert lan.of(scene.guest.mac) == 0

@@ -208,7 +208,7 @@ def test_target_pulls_adapts_and_starts_from_its_own_disks(tmp_path: Path) -> No
     targets = [sparse(tmp_path / "t0", 4 << 30), sparse(tmp_path / "t1", 2 << 30)]
     foreign = tmp_path / "foreign"
     foreign.write_bytes(os.urandom(8 << 20))
-    kept = foreign.read_bytes()
+    kept = foreign.read_bytes(), foreign.stat().st_mtime_ns
     drives: list[str | Path] = []
     for at, disk in enumerate(targets):
         drives += ["-drive", f"if=none,id=t{at},file={disk},format=raw,discard=unmap"]
@@ -272,12 +272,16 @@ def test_target_pulls_adapts_and_starts_from_its_own_disks(tmp_path: Path) -> No
                 "disks": [{"name": name, "size": 1} for name in ("vda", "vdb")],
                 "nics": [{"name": BIOS.nic, "mac": BIOS.mac, "driver": "virtio_net"}],
             }
-            server.order = {"order": "adapt", "original": original, **base}
+            # the second disk is as large as its image: only the first one grows
+            server.order = {"order": "adapt", "original": original, "grow": True, **base}
             changes = server.wait("adapted")["changes"]
             assert any("nvme" in one for one in changes)
             assert any(BIOS.nic in one for one in changes)
+            grown = [one for one in changes if "grown" in one]
+            assert grown == ["/dev/nvme0n1: partition 1 grown from 2688 to 3711 MiB"], changes
             server.order = {"order": "reboot", "recovery": "r1"}
             server.wait("rebooting")
-        assert foreign.read_bytes() == kept
+        # not even the same bytes were written there
+        assert (foreign.read_bytes(), foreign.stat().st_mtime_ns) == kept
     with machine(tmp_path, *drives, "-nic", f"user,model=e1000e,mac={mac}") as log:
         wait_text(log, r"login:")

@@ -19,6 +19,13 @@ ORDERS = {
     "/p/shop/replicate": Role.OPERATOR,
     "/p/files/emergency/undo": Role.OPERATOR,
     "/add": Role.ADMINISTRATOR,
+    "/api/v1/start-plan/check": Role.OPERATOR,
+    "/api/v1/start-plan/order": Role.ADMINISTRATOR,
+    "/api/v1/start-plan/places/shop": Role.ADMINISTRATOR,
+    "/plan/start": Role.OPERATOR,
+    "/plan/stop": Role.OPERATOR,
+    "/plan/shop/move": Role.ADMINISTRATOR,
+    "/p/shop/place": Role.ADMINISTRATOR,
 }
 
 
@@ -62,7 +69,13 @@ def test_a_viewer_sees_no_button_that_would_be_refused(scene: Scene) -> None:
     with browser(scene.server.url, "en") as seen:
         seen.log_in("secret secret", Role.VIEWER)
         expect(seen.page.locator("#add")).to_have_count(0)
-        for path in ("/p/shop", "/p/erp/emergency", "/p/files/recovery", "/p/mail/recovery"):
+        for path in (
+            "/p/shop",
+            "/p/erp/emergency",
+            "/p/files/recovery",
+            "/p/mail/recovery",
+            "/plan",
+        ):
             seen.page.goto(seen.url + path)
             expect(seen.page.locator("main button")).to_have_count(0)
             seen.check()

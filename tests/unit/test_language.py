@@ -10,7 +10,7 @@ from babel.messages.pofile import read_po
 
 from notfallserver.server.cycle.browse import archive
 from notfallserver.server.web import card, language
-from notfallserver.server.web.page import fence_form, journal
+from notfallserver.server.web.page import checks_form, fence_form, journal
 from notfallserver.server.web.words import (
     beginning,
     findings,
@@ -19,11 +19,13 @@ from notfallserver.server.web.words import (
     plans,
     power,
     problems,
+    proof,
     readiness,
     reasons,
     roles,
     setting_up,
     situation,
+    starting,
     tidings,
 )
 
@@ -37,9 +39,21 @@ def test_every_text_of_the_pages_has_its_german() -> None:
     }
     for told in (language.STATES, language.KINDS, language.PHASES, history.EVENTS):
         found |= set(told.values())
-    for module in (situation, findings, plans, problems, reasons, roles, power, archive):
+    for module in (
+        *(situation, findings, plans, problems, reasons, roles, power, archive, proof),
+        starting,
+    ):
         found |= set(module.TEXTS)
-    for module in (readiness, setting_up, beginning, card, health, tidings, fence_form):
+    for module in (
+        readiness,
+        setting_up,
+        beginning,
+        card,
+        health,
+        tidings,
+        fence_form,
+        checks_form,
+    ):
         found |= set(module.TEXTS)
     found |= {*language.PROGRAMS.values(), *journal.HEAD}
     rows = []

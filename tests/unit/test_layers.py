@@ -29,6 +29,7 @@ ALLOWED = {
     "server.rescue_medium": {"wire", "guest", "rescue", "server.host"},
     "server.cycle": {
         "wire",
+        "guest",
         "server.host",
         "server.records",
         "server.pool",

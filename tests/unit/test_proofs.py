@@ -6,7 +6,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from notfallserver.server.cycle.proofs import Facts, Series, Step, next_step
+from notfallserver.server.cycle.proofs import (
+    Facts,
+    Series,
+    Step,
+    has_room,
+    next_step,
+    starts_alone,
+)
 from notfallserver.server.records.rehearsals import Outcome, Rehearsal
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -22,9 +29,13 @@ def rehearsal(
 
 
 def step(
-    last: Rehearsal | None, series: Series = Series(), prepared: str = OLD, days: int = 7
+    last: Rehearsal | None,
+    series: Series = Series(),
+    prepared: str = OLD,
+    days: int = 7,
+    each: bool = False,
 ) -> Step:
-    return next_step(Facts(last, series, prepared, days, NOW))
+    return next_step(Facts(last, series, prepared, days, NOW, each))
 
 
 def test_what_was_never_seen_to_start_is_rehearsed_when_it_can() -> None:
@@ -38,6 +49,28 @@ def test_otherwise_every_few_days(outcome: Outcome) -> None:
     error = PORTS if outcome is Outcome.FAILED else None
     assert step(rehearsal(outcome, 24 * 6.9, error)) is Step.WAIT
     assert step(rehearsal(outcome, 24 * 7, error)) is Step.REHEARSE
+
+
+@pytest.mark.parametrize("days", [0, 7])
+def test_by_wish_each_new_copy_is_rehearsed_once(days: int) -> None:
+    for last in (
+        rehearsal(Outcome.PASSED),
+        rehearsal(Outcome.FAILED, error=PORTS),
+        rehearsal(Outcome.BROKEN_OFF),
+    ):
+        assert step(last, prepared=NEW, days=days, each=True) is Step.REHEARSE
+        assert step(last, prepared=NEW, days=days) is Step.WAIT
+        assert step(last, prepared=OLD, days=days, each=True) is Step.WAIT
+    assert step(None, days=0, each=True) is Step.REHEARSE
+    # What failed is mended first.
+    failed = rehearsal(Outcome.FAILED, error=SILENT)
+    assert step(failed, prepared=NEW, days=days, each=True) is Step.ADAPT
+    assert step(rehearsal(Outcome.PASSED, 24 * 99), days=0, each=True) is Step.WAIT
+
+
+def test_there_is_room_where_a_processor_is_idle() -> None:
+    assert has_room(0.1, 1) and has_room(1.0, 2) and has_room(7, 8)
+    assert not has_room(0.9, 1) and not has_room(1.5, 2)
 
 
 def test_one_that_was_broken_off_is_tried_again_later() -> None:
@@ -60,3 +93,8 @@ def test_a_failure_leads_to_another_adaptation_then_to_a_deep_run_then_to_people
     assert step(third, acted) is Step.WAIT
     late = rehearsal(Outcome.FAILED, 24 * 8, SILENT, "three")
     assert step(late, acted) is Step.REHEARSE
+
+
+def test_what_waits_for_a_key_is_not_rehearsed_by_itself() -> None:
+    assert starts_alone({}) and starts_alone({"warnings": [{"code": "unknown-device"}]})
+    assert not starts_alone({"warnings": [{"code": "locked-system", "text": "x"}]})

@@ -11,7 +11,8 @@ import pytest
 
 from notfallserver.server.cycle.normal import readiness as rules
 from notfallserver.server.cycle.normal.forecast import Outlook
-from notfallserver.server.cycle.normal.readiness import Facts, Finding, Host, Severity, find
+from notfallserver.server.cycle.normal.readiness import Crowd, Facts, Finding, Host, Severity, find
+from notfallserver.server.pool.proof import Evidence, ServiceCheck, VolumeCheck, VolumeState
 from notfallserver.server.pool.version import Application, Manifest
 from notfallserver.server.web.language import speech
 from notfallserver.server.web.words import problems
@@ -32,7 +33,13 @@ HOST = Host(
     accelerated=True,
     uefi=True,
     witnesses=True,
+    idle_memory=60 * GIB,
+    rehearses=True,
 )
+
+
+HURT = VolumeCheck("disk0-part3", "xfs", VolumeState.DAMAGED)
+INSIDE = VolumeCheck("vg-secret", "crypto_LUKS", VolumeState.SKIPPED)
 
 
 def machine(name: str) -> Machine:
@@ -120,7 +127,21 @@ def test_captured_machines(name: str, host: dict[str, Any], expected: list[str])
         ({"copies": (copy(read_all=True, deep=True),) * 3}, []),  # that is what a deep run does
         ({"warnings": (("nic-driver-missing", "e1000e"),)}, ["nic-driver-missing"]),
         ({"warnings": (("of-a-newer-program", "?"),)}, ["image-warning"]),
+        ({"warnings": (("odd-boot-loader", "not GRUB"),)}, ["odd-boot-loader"]),
+        ({"evidence": Evidence(started=False)}, ["starts-not"]),
+        ({"evidence": Evidence(started=False), "proven": True}, ["newest-starts-not"]),
+        ({"evidence": Evidence(started=True, volumes=(HURT,))}, ["filesystem-damaged"]),
+        (
+            {"evidence": Evidence(started=True, checks=(ServiceCheck("a", False),))},
+            ["check-failed"],
+        ),
+        ({"evidence": Evidence(started=True, volumes=(INSIDE,))}, ["disk-key"]),
+        ({"evidence": Evidence(started=True, ports=(80,)), "proven": True}, []),
+        ({"machine": replace(machine("office"), outside=["/srv (nfs)"])}, ["data-outside"]),
+        ({"machine": replace(machine("office"), licence_keys=["HASP"])}, ["licence-key"]),
         ({"machine": None}, []),
+        ({"crowd": Crowd(4, 6, 12 * GIB)}, ["not-together"]),
+        ({"unheard": ("10.9.0.5",)}, ["addresses-unheard"]),
     ],
 )
 def test_what_is_known_of_the_primary(given: dict[str, Any], expected: list[str]) -> None:
@@ -134,6 +155,10 @@ def test_what_is_known_of_the_primary(given: dict[str, Any], expected: list[str]
         ({"accelerated": False}, ["no-kvm"]),
         ({"bridged": False}, ["no-bridge"]),
         ({"witnesses": False}, ["no-witness"]),
+        ({"memory": 4 * GIB}, ["too-little-memory"]),
+        ({"idle_memory": 20 * GIB}, ["memory-taken"]),
+        ({"memory": 16 * GIB, "idle_memory": 15 * GIB}, ["less-memory"]),
+        ({"rehearses": False}, ["never-rehearsed"]),
         ({"free": 1 * GIB}, ["no-space"]),
         ({"free": 19 * GIB}, ["little-space"]),
         ({"free": 21 * GIB}, []),
@@ -161,7 +186,23 @@ def test_every_finding_has_words_with_all_their_values() -> None:
     shown = []
     for given, host in (
         (facts(machine=machine("sealed"), failed={"replicate": ("pool-full", "ENOSPC")}), HOST),
-        (facts(), replace(HOST, memory=8 * GIB, cpus=2, free=1 * GIB, bridged=False)),
+        (
+            facts(crowd=Crowd(4, 6, 12 * GIB)),
+            replace(HOST, memory=8 * GIB, cpus=2, free=1 * GIB, bridged=False),
+        ),
+        (facts(), replace(HOST, memory=4 * GIB, idle_memory=GIB, rehearses=False)),
+        (
+            facts(
+                machine=replace(machine("office"), outside=["/srv (nfs)"], licence_keys=["HASP"]),
+                evidence=Evidence(
+                    started=True, volumes=(HURT,), checks=(ServiceCheck("a", False),)
+                ),
+                warnings=(("odd-boot-loader", "not GRUB"),),
+            ),
+            HOST,
+        ),
+        (facts(evidence=Evidence(started=False)), HOST),
+        (facts(evidence=Evidence(started=False), proven=True), HOST),
     ):
         for one in words.told(find(given, host)).list:
             for language in ("en", "de"):
@@ -169,6 +210,9 @@ def test_every_finding_has_words_with_all_their_values() -> None:
                 assert speech(language).words(one.remedy)
     assert "The network bridge br0 is missing, so a stand-in would have no network." in shown
     assert "Its stand-in gets less memory: 8.6 GB instead of 33.4 GB." in shown
+    assert any("only 4 of 6 stand-ins find room" in one and "12.9 GB" in one for one in shown)
+    assert any("/srv (nfs)" in one for one in shown)
+    assert any("viel zu wenig Arbeitsspeicher" in one and "4,3 GB statt" in one for one in shown)
     assert "Sein Ersatzsystem bekommt weniger Prozessoren: 2 statt 8." in shown
     # A cause that has plain words is told in the reader's language.
     assert any("keinen Platz" in one or "kein Platz" in one for one in shown)

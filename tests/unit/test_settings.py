@@ -30,7 +30,10 @@ def test_the_file_is_read_and_the_environment_is_not(
     ("text", "told"),
     [
         ("lan_brigde = 'br0'", "key 'lan_brigde' is not known; allowed are accelerator"),
-        ("[guard]\nwitness = []", "key 'guard.witness' is not known; allowed are witnesses"),
+        (
+            "[guard]\nwitness = []",
+            "key 'guard.witness' is not known; allowed are ignored_networks, witnesses",
+        ),
         ("listen_port = 70000", "key 'listen_port'"),
         ("accelerator = 'xen'", "'kvm' or 'tcg'"),
         ("listen_port = ", "it is no TOML"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
@@ -16,12 +16,23 @@ from notfallserver.server.cycle.fencing import Fencing
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.outage.guard import Findings, Verdict, decide
 from notfallserver.server.cycle.outage.probe import Sighting, Way
+from notfallserver.server.cycle.outage.sounding import Sounding
 from notfallserver.server.cycle.outage.watch import heartbeat_age
+from notfallserver.server.cycle.plans.room import Memory
+from notfallserver.server.cycle.plans.start_plan import StartPlans
 from notfallserver.server.cycle.runner import JobRunner
 from notfallserver.server.cycle.way_back import WayBack
+from notfallserver.server.records.primaries import Primary
 from notfallserver.wire.errors import NotfallError
 
 ASKING_S = 1.5
+
+
+class NoSounding(Sounding):
+    """The addresses of paper machines may be those of real ones."""
+
+    def look(self, rows: Sequence[Primary]) -> None:
+        pass
 
 
 class PaperConductor(Conductor):
@@ -47,12 +58,19 @@ class PaperConductor(Conductor):
             means, runner, work, self._move, self.examine, self.readiness, paper=work
         )
         self.handovers.register()
+        self.start_plans = StartPlans(
+            means, runner, self.activate, self.examine, lambda: Memory(world.memory, world.memory)
+        )
+        self.start_plans.register()
+        self.duties.sounding = NoSounding(means)
 
     def __getattribute__(self, name: str) -> Any:
         found = super().__getattribute__(name)
         return found if name.startswith("_") or not callable(found) else _or_say_so(name, found)
 
-    def examine(self, primary: str, fenced_age: float | None = None) -> Verdict:
+    def examine(
+        self, primary: str, fenced_age: float | None = None, claim: bool = False
+    ) -> Verdict:
         """The guard's rules on what the simulated network answers."""
         row = self._row(primary)
         machine = row.machine or self._means.pool.primary(primary).need_newest().manifest.machine

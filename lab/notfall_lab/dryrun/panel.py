@@ -14,6 +14,8 @@ from notfall_lab.dryrun.world import ROOM, World
 from notfallserver.wire.errors import NotfallError
 
 SHARES = (0.4, 0.9, 0.97, 1.0)
+MEMORIES = (16, 4, 2)
+"""GiB that the emergency server may have."""
 
 
 def world_router(
@@ -30,6 +32,7 @@ def world_router(
         "let-start": lambda uuid: world.let_start(uuid, True),
         "let-fail": lambda uuid: world.let_start(uuid, False),
         "fill": lambda share: world.fill(float(share)),
+        "memory": lambda gib: world.shrink(float(gib)),
         "cut": lambda _: setattr(world, "cut_off", True),
         "join": lambda _: setattr(world, "cut_off", False),
         "boot": lambda name: targets.append(boot(name)),
@@ -79,6 +82,7 @@ def _page(world: World, targets: list[RescueTarget], machines: list[str]) -> str
         if world.cut_off
         else _button("cut", "", "pull the emergency server's cable")
     )
+    memories = "".join(_button("memory", str(one), f"{one} GiB of memory") for one in MEMORIES)
     speeds = "".join(_button("speed", str(one), f"{one} x") for one in (1, 5, 20))
     return f"""<!doctype html><html lang="en"><head><title>The world</title>
 <meta charset="utf-8"><meta http-equiv="refresh" content="2">
@@ -90,6 +94,8 @@ def _page(world: World, targets: list[RescueTarget], machines: list[str]) -> str
 <table><tbody>{seats}</tbody></table><div class="actions">{boots}</div>
 <h2 class="section">The pool: {world.used / ROOM:.0%} of it is used</h2>
 <div class="actions">{fills}</div>
+<h2 class="section">The emergency server has {world.memory >> 30} GiB of memory</h2>
+<div class="actions">{memories}</div>
 <h2 class="section">The network</h2><div class="actions">{line}</div>
 <h2 class="section">Time: {world.speed:g} x</h2><div class="actions">{speeds}</div>
 </main></body></html>"""

@@ -79,8 +79,7 @@ class PaperWork(Work):
             if self.means.pool.free()[0] < total:
                 raise NotfallError("pool-full", "There is no space left in the pool.")
 
-    def prepared(self, ctx: JobContext, store: PrimaryStore) -> Clones:
-        version = store.need_best()
+    def prepared(self, ctx: JobContext, store: PrimaryStore, version: Version) -> Clones:
         if (done := store.prepared(version.stamp)) is not None:
             return done
         self._pass(ctx, "adapting in the appliance", PREPARE_S, 0)
@@ -136,7 +135,8 @@ class PaperWork(Work):
         server = self.world.server(primary)
         try:
             self.fencing.clear_way(ctx)
-            write_standin(store, self.prepared(ctx, store))
+            prepared = self._startable(ctx, store)
+            write_standin(store, prepared)
             self.means.hypervisor.start(name)
             ports = server.machine.ports if server else []
             self._boot(ctx, len(ports))
@@ -150,7 +150,7 @@ class PaperWork(Work):
             raise
         asked = datetime.fromisoformat(ctx.parameters["asked_at"])
         own = round((datetime.now(timezone.utc) - asked).total_seconds(), 3)
-        result = {"version": store.need_best().stamp, "own_s": own, "ports": ports}
+        result = {"version": prepared.version, "own_s": own, "ports": ports}
         self.move(primary, Event.STANDIN_UP, ctx.job.who, details=result)
         return result
 

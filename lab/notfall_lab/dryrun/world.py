@@ -10,6 +10,8 @@ from notfallserver.wire.facts import Machine
 
 ROOM = 2 << 40
 """The pool's size in bytes."""
+MEMORY = 16 << 30
+"""The emergency server's, in bytes."""
 
 
 @dataclass
@@ -33,6 +35,7 @@ class World:
         self.ended = threading.Event()
         self.cut_off = False
         self.used = ROOM * 2 // 5
+        self.memory = MEMORY
         self._servers: dict[str, Server] = {}
         self._lock = threading.Lock()
 
@@ -83,6 +86,10 @@ class World:
     def fill(self, share: float) -> None:
         """The pool is full to this share."""
         self.used = int(ROOM * share)
+
+    def shrink(self, gib: float) -> None:
+        """The emergency server has only so much memory."""
+        self.memory = int(gib * (1 << 30))
 
     def _change(self, uuid: str, **values: object) -> None:
         with self._lock:

@@ -23,6 +23,7 @@ mkdir /page
 echo "$NAME works" >/page/index.html
 httpd -p "[::]:$PORT" -h /page
 echo UP >/dev/ttyS0
+echo "$REPORT" >/dev/ttyS0
 while :; do
     nc -w 1 "$SERVER" "$SERVER_PORT" </dev/null >/dev/null 2>&1 && echo REACHED >/dev/ttyS0
     echo ASKED >/dev/ttyS0

@@ -17,6 +17,8 @@ from notfallserver.agent import config
 from notfallserver.agent.changes.ledger import Ledger, open_ledger
 from notfallserver.agent.config import Settings
 from notfallserver.agent.disks.linux import machine_facts, protected_disks
+from notfallserver.agent.fence.order import obey
+from notfallserver.agent.fence.own import remember
 from notfallserver.agent.handover.departure import Departure, switch_off
 from notfallserver.agent.handover.note import Note
 from notfallserver.agent.handover.services import Services, can_hand_over
@@ -24,6 +26,7 @@ from notfallserver.agent.line import Line
 from notfallserver.agent.meeting import Meeting
 from notfallserver.agent.outcome import Outcome
 from notfallserver.agent.place import boot_id, take_lock
+from notfallserver.agent.report import tell_system
 from notfallserver.agent.run import Replication
 from notfallserver.agent.seed import SeedDesk, check_place, seed_lines
 from notfallserver.agent.servers import Server
@@ -37,6 +40,8 @@ HEARTBEAT = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 HAND_OVER = "hand-over"
 """The order for a planned handover, and what an agent says that it can do."""
+_STANDOFF_PAUSE = 5.0
+"""Between two polls of a machine that ought to leave the network, and can't."""
 
 
 if TYPE_CHECKING:
@@ -77,6 +82,7 @@ class Duty:
         self._ledger: Optional[Ledger] = None
         self._pinned: Optional[Settings] = None  # in a handover, where names are not known any more
         self._untold: Optional[NotfallError] = None  # a failure that no run could report
+        self._may_stay = False  # was ordered off the network, and nothing here can do it
 
     # -- serving ---------------------------------------------------------------------------------
 
@@ -92,9 +98,13 @@ class Duty:
                 answer = client.call(
                     "POST", "/agent/v1/poll", self.poll_body(first, False), POLL_TIMEOUT
                 )
+                if first:
+                    self._remember(answer.get("near"))
                 first, pause, self._untold = False, _FIRST_PAUSE, None
             except NotfallError as error:
                 self._log.warning("poll: %s", error)
+                if self._role() == "stand-in" and not tell_system():
+                    pause = _FIRST_PAUSE  # of a rehearsal: soon there is more to tell
                 self._stop.wait(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
                 continue
@@ -103,6 +113,9 @@ class Duty:
                 self._replicate_beating(lambda deep=deep: self.replicate(deep))  # type: ignore[misc]
             elif answer.get("order") == HAND_OVER and self._role() == "primary":
                 self._replicate_beating(self.hand_over)
+            elif answer.get("order") == "stay-off" and self._role() == "primary":
+                self._may_stay = self._may_stay or not obey()
+                self._stop.wait(_STANDOFF_PAUSE if self._may_stay else _FIRST_PAUSE)
             elif answer.get("order") != "none":
                 self._stop.wait(_FIRST_PAUSE)
 
@@ -132,13 +145,21 @@ class Duty:
         if self._untold is not None:
             body["failed"] = self._untold.to_json()
         if facts:
+            body["near"] = True  # where the server is found by a machine without an address
             try:
                 body["machine"] = machine_facts(protected_disks(self._settings.disks)).to_json()
             except NotfallError as error:
                 self._log.warning("%s", error)
         return body
 
+    def _remember(self, near: Any = None) -> None:
+        """The addresses that this machine has now, for its next start."""
+        if self._role() == "primary":
+            told = [str(one) for one in near] if isinstance(near, list) else []
+            remember(self._machine, self._settings.url if told else "", told)
+
     def _replicate_beating(self, replicate: Callable[[], Outcome]) -> None:
+        self._remember()
         over = threading.Event()
         self._start_heart(over)
         try:

@@ -22,6 +22,9 @@ from notfallserver.agent import commands, config
 from notfallserver.agent.changes.keeping import remove_traces
 from notfallserver.agent.config import Settings
 from notfallserver.agent.disks.linux import machine_facts, protected_disks
+from notfallserver.agent.fence.apart import read_apart
+from notfallserver.agent.fence.own import remember
+from notfallserver.agent.fence.units import BOOT, remove_units, write_units
 from notfallserver.agent.servers import known_servers, place_of_enrolment, server_called
 from notfallserver.wire.client import Client, tls_context
 from notfallserver.wire.errors import NotfallError
@@ -178,10 +181,17 @@ def _numbers(version: str) -> List[int]:
     return [int(one) for one in re.findall("[0-9]+", version)]
 
 
+def unit_text(python: str, program: Path, directory: Path) -> str:
+    return _UNIT_TEXT.format(python=python, program=program, directory=directory)
+
+
 def _start_service(wish: Wish) -> None:
-    text = _UNIT_TEXT.format(python=sys.executable, program=wish.program, directory=wish.directory)
+    text = unit_text(sys.executable, wish.program, wish.directory)
     _write(UNIT_FILE, text.encode(), 0o644)
-    for line in (["daemon-reload"], ["enable", UNIT], ["restart", UNIT]):
+    write_units(wish.program, wish.directory)
+    remember(wish.directory)
+    # The fence is not started: this machine is on the network, and would find itself.
+    for line in (["daemon-reload"], ["enable", UNIT, BOOT], ["restart", UNIT]):
         commands.run(["systemctl", *line], timeout=_SYSTEMD_S)
 
 
@@ -218,9 +228,16 @@ def remove(name: str, directory: Path = config.DIRECTORY) -> None:
 def uninstall(directory: Path = config.DIRECTORY, program: Path = PROGRAM) -> None:
     """Stop and remove everything that :func:`install` put there, and the write tracker."""
     _require_root()
+    if read_apart() is not None:
+        raise NotfallError(
+            "kept-off",
+            "This machine is kept off the network, because its stand-in works.",
+            "First: agent.pyz unfence",
+        )
     if UNIT_FILE.exists():
         commands.run(["systemctl", "disable", "--now", UNIT], timeout=60)
         UNIT_FILE.unlink()
+        remove_units()
         commands.run(["systemctl", "daemon-reload"])
     for server in known_servers(directory):
         remove_traces(server.place)

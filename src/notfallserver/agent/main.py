@@ -16,6 +16,8 @@ from notfallserver.agent.applications.leftovers import Notes, thaw_applications
 from notfallserver.agent.applications.show import show_applications
 from notfallserver.agent.disks.linux import machine_facts, protected_disks
 from notfallserver.agent.duty import Duty
+from notfallserver.agent.fence.boot import guard_boot
+from notfallserver.agent.fence.watch import stay_off, unfence
 from notfallserver.agent.freeze import watchdog
 from notfallserver.agent.freeze.linux import thaw_leftovers
 from notfallserver.agent.gentle import settle_down
@@ -52,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
         ("facts", "what the server is told of this machine, as JSON"),
         ("thaw", "thaw what an agent that was killed left frozen"),
         ("applications", "which applications a replication makes stand still"),
+        ("guard-boot", "before the network comes up: keep off it if a stand-in works here"),
+        ("stay-off", "the service that keeps this machine off the network"),
+        ("unfence", "give the network back to a machine that keeps off it"),
     ):
         one = commands.add_parser(name, help=text)
         one.add_argument("--config", type=Path, default=config.DIRECTORY, metavar="DIR")
@@ -59,7 +64,11 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument("--to", required=True, type=Path, metavar="DIR")
         if name in ("replicate", "seed"):
             one.add_argument("--server", default="", metavar="NAME", help="of two: for which")
-    one.add_argument("--try", action="store_true", help="hold them for a moment, without a freeze")
+        if name == "unfence":
+            one.add_argument("--force", action="store_true", help="though its stand-in works")
+        if name == "applications":
+            held = one
+    held.add_argument("--try", action="store_true", help="hold them for a moment, without a freeze")
     one = commands.add_parser("servers", help="to which servers this machine is replicated")
     one.add_argument("--config", type=Path, default=config.DIRECTORY, metavar="DIR")
     one = commands.add_parser("remove", help="replicate to one of two servers no more")
@@ -108,6 +117,14 @@ def _carry_out(given: argparse.Namespace) -> int:
     elif given.command == "applications":
         settings = config.load_settings(given.config)
         return show_applications(settings, Place(given.config).directory, vars(given)["try"])
+    elif given.command == "guard-boot":
+        guard_boot(given.config)
+    elif given.command == "stay-off":
+        stop = Stop()
+        stop.listen()
+        stay_off(given.config, stop)
+    elif given.command == "unfence":
+        print(unfence(given.config, given.force))
     elif given.command == "servers":
         for server in known_servers(given.config):
             print(f"{server.name}  {server.settings().url}")

@@ -14,7 +14,8 @@ reboot.
     KEY/lock      held by the one process that works with state and pins
     bpf/KEY/      the pinned write tracker (changes/pins.py)
 
-Only what must outlive a reboot is in ``/var/lib/notfall-agent/KEY`` (changes/kept.py).
+Only what must outlive a reboot is in ``/var/lib/notfall-agent``: ``KEY/`` (changes/kept.py) and
+``KEY.network``, this machine's addresses (fence/own.py).
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ class Place:
         self.filesystem = ROOT / "bpf"
         self.pins = self.filesystem / self.key
         self.kept = KEPT / self.key
+        self.network = KEPT / f"{self.key}.network"
 
     def make(self) -> None:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -85,6 +87,7 @@ class Place:
         """Only the files; nothing is left of the root either if this was the last agent."""
         shutil.rmtree(self.directory, ignore_errors=True)
         shutil.rmtree(self.kept, ignore_errors=True)
+        self.network.unlink(missing_ok=True)
         with suppress(OSError):
             KEPT.rmdir()
         with suppress(OSError):

@@ -33,6 +33,7 @@ from notfallserver.agent.pace import Pace
 from notfallserver.agent.packing import Packing
 from notfallserver.agent.passes import Passes
 from notfallserver.agent.place import Place, boot_id
+from notfallserver.agent.sample import Taken, still_true, take_sample
 from notfallserver.agent.send import Sender
 from notfallserver.agent.standstill import Standstill
 from notfallserver.agent.stop import Stop
@@ -42,7 +43,7 @@ from notfallserver.wire.client import Throttle
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.frames import readable_codecs
 
-AHEAD = 5
+AHEAD = 4
 """So many frames are read, under way or being stored while the workers are at work on others. Not
 on a single processor, which would rather be the limit than disk, line or pool."""
 
@@ -57,6 +58,7 @@ class _Known:
     read_all: bool
     deep: bool
     began: float
+    sample: List[Taken]
 
 
 class Replication:
@@ -152,9 +154,10 @@ class Replication:
         deep = self._deep and tracked  # where nothing is known, nothing can be compared
         passes = Passes(self._settings, self._protected, disks, self._ledger, sender, self._talk)
         companion = self._cleanup.enter_context(self._meeting.join(passes))
+        sample = take_sample(one.device for one in self._protected)
         passes.run(tracked, deep)
         standstill = Standstill(self._settings, self._place, companion, crew, self._stop)
-        known = _Known(machine, passes, sender, not tracked, deep, began)
+        known = _Known(machine, passes, sender, not tracked, deep, began, sample)
         if self._departure is not None:
             return self._depart(self._departure, standstill, known)
         return self._finish(standstill.reach(), known)
@@ -182,6 +185,7 @@ class Replication:
             still.held.frozen_at,
         )
         body = seal_body(outcome, known.machine, self._pace.gauge.rate(), known.deep)
+        body["sample"] = still_true(known.sample) if outcome.consistency != "crash" else []
         version = self._seal(body, still.used, bool(unseen))
         return replace(outcome, version=version, seconds=time.monotonic() - known.began)
 

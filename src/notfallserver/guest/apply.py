@@ -8,12 +8,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Callable, Iterator, List, Sequence
 
-from notfallserver.guest.drivers import add_drivers
+from notfallserver.guest.drivers import add_drivers, add_late
 from notfallserver.guest.mounts import MountedSystem
 from notfallserver.guest.paths import inside
 from notfallserver.guest.plan import (
     AddBootEntry,
     AddDrivers,
+    AddLate,
     CopyFile,
     InstallGrub,
     Plan,
@@ -51,6 +52,8 @@ def _apply(step: Step, mounted: MountedSystem, disks: Sequence[str]) -> bool:
         shutil.copyfile(_on_fat(root, step.source), target)
     elif isinstance(step, AddDrivers):
         _add_drivers(root, step)
+    elif isinstance(step, AddLate):
+        add_late(root, inside(root, f"/boot/initrd.img-{step.version}"), step.script)
     elif isinstance(step, InstallGrub):
         with _working_root(root):
             command = ["chroot", str(root), "grub-install", "--target=i386-pc"]
@@ -94,20 +97,29 @@ def _add_drivers(root: Path, step: AddDrivers) -> None:
     except NotfallError as error:
         if error.code != "bad-initramfs":
             raise
-        _rebuild_initramfs(root, step.version)
+        _rebuild_initramfs(root, step.version, step.modules)
 
 
-def _rebuild_initramfs(root: Path, version: str) -> None:
+def _rebuild_initramfs(root: Path, version: str, modules: Sequence[str]) -> None:
     image = inside(root, f"/boot/initrd.img-{version}")
     room = os.statvfs(image.parent)
     if room.f_bavail * room.f_frsize < 2 * image.stat().st_size:
         raise NotfallError(
             "boot-full",
             f"There is not enough room in /boot of the image to rebuild {image.name}.",
-            "Remove old kernels on the primary and replicate again.",
+            "Remove old kernels on the primary (apt autoremove --purge), and replicate again.",
         )
+    command = ["update-initramfs", "-u", "-k", version]
+    if inside(root, "/usr/bin/dracut").is_file() and not _is_there(root, "mkinitramfs"):
+        # not hostonly: it runs on the appliance's hardware, and starts on another
+        command = ["dracut", "--force", "--no-hostonly", "--add-drivers", " ".join(modules)]
+        command += [f"/boot/{image.name}", version]
     with _working_root(root):
-        run(["chroot", str(root), "update-initramfs", "-u", "-k", version], timeout=1800)
+        run(["chroot", str(root), *command], timeout=1800)
+
+
+def _is_there(root: Path, tool: str) -> bool:
+    return any(inside(root, f"/{one}/{tool}").is_file() for one in ("usr/sbin", "usr/bin"))
 
 
 @contextmanager

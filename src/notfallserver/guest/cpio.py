@@ -32,6 +32,16 @@ PACKERS: Dict[str, Tuple[str, ...]] = {
 }
 """Packed so that every kernel that read the original reads the result; speed before size."""
 
+HARD_PACKERS: Dict[str, Tuple[str, ...]] = {
+    "gzip": ("gzip", "-9", "-c"),
+    "zstd": ("zstd", "-12", "-q", "-c"),
+    "xz": ("xz", "-6", "--check=crc32", "-c"),
+    "bzip2": ("bzip2", "-9", "-c"),
+    "lz4": ("lz4", "-l", "-9", "-q", "-c"),
+    "lzop": ("lzop", "-9", "-c"),
+}
+"""The same, size before speed."""
+
 UNPACKERS: Dict[bytes, Tuple[str, ...]] = {
     b"\x1f\x8b": ("gzip", "-dc"),
     b"\x28\xb5\x2f\xfd": ("zstd", "-dc"),
@@ -140,11 +150,11 @@ def _read_packed(
                 process.kill()
 
 
-def extend_initramfs(path: Path, entries: Iterable[Entry], out: Path) -> None:
+def extend_initramfs(path: Path, entries: Iterable[Entry], out: Path, hard: bool = False) -> None:
     """Write ``path`` with more entries to ``out``; one of the same name takes the place of the old.
 
     Plain leading segments stay as they are; the packed part becomes one stream again, because not
-    every kernel reads on behind a packed one.
+    every kernel reads on behind a packed one. ``hard``: size counts more than time.
     """
     with path.open("rb") as raw, out.open("wb") as new:
         tool = _skip_plain_segments(raw, path)
@@ -155,7 +165,8 @@ def extend_initramfs(path: Path, entries: Iterable[Entry], out: Path) -> None:
         if tool is None:
             write_archive(entries, new)
             return
-        packer = PACKERS["gzip" if "--format=lzma" in tool else tool[0]]
+        packers = HARD_PACKERS if hard else PACKERS
+        packer = packers["gzip" if "--format=lzma" in tool else tool[0]]
         with path.open("rb", buffering=0) as packed:
             packed.seek(start)
             _repack(tool, packer, packed, new, entries)

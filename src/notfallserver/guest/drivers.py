@@ -1,4 +1,4 @@
-"""Puts drivers into an initramfs without running anything of the image.
+"""Puts drivers, or a script, into an initramfs without running anything of the image.
 
 The modules come from the image's own ``/lib/modules`` with all they depend on; the full module
 tables go along, so that udev in the initramfs finds the drivers by itself, and Debian's list of
@@ -7,18 +7,18 @@ modules to load names them too. It takes a moment where a rebuild takes a minute
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Dict, List, Sequence, Set, Tuple
 
 from notfallserver.guest.cpio import (
     Entry,
-    extend_initramfs,
     file_entry,
     folder_entry,
     read_initramfs,
 )
+from notfallserver.guest.late import ORDER, late_entries
 from notfallserver.guest.paths import inside
+from notfallserver.guest.replaced import replace_initramfs
 from notfallserver.wire.errors import NotfallError
 
 TABLES = "modules."
@@ -48,19 +48,26 @@ def add_drivers(root: Path, image: Path, version: str, modules: Sequence[str]) -
     if LOAD_LIST in names:
         text = listed.decode("utf-8", "replace").rstrip("\n")
         entries.append(file_entry(LOAD_LIST, "\n".join([text, *modules, ""]).encode()))
-    part = image.with_name(f".{image.name}.notfall")
-    try:
-        extend_initramfs(image, entries, part)
-        _check(part, {one.name for one in entries} | names)
-        part.chmod(image.stat().st_mode & 0o7777)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(image)
-    except OSError as error:
-        raise NotfallError("boot-full", f"{image.name} cannot be written: {error}.", "") from None
-    finally:
-        if part.exists():
-            part.unlink()
+    replace_initramfs(root, image, entries)
+
+
+def add_late(root: Path, image: Path, script: str) -> None:
+    """Replace ``image`` by one that runs ``script`` in the root when that is mounted."""
+    names: Set[str] = set()
+    order = ""
+    for entry in read_initramfs(image, lambda name: name == ORDER):
+        names.add(entry.name)
+        if entry.name == ORDER:
+            order = entry.data.decode("utf-8", "replace")
+    entries = late_entries(names, order, script)
+    if not entries:
+        raise NotfallError(
+            "initramfs-unknown",
+            f"The system is encrypted, and {image.name} was made by a tool that is not known: the "
+            "system can't be adapted.",
+            "Adaptation of encrypted systems knows initramfs-tools and dracut.",
+        )
+    replace_initramfs(root, image, entries)
 
 
 def _contents(image: Path) -> Tuple[Set[str], bytes]:
@@ -71,13 +78,6 @@ def _contents(image: Path) -> Tuple[Set[str], bytes]:
         if entry.name == LOAD_LIST:
             listed = entry.data
     return names, listed
-
-
-def _check(image: Path, wanted: Set[str]) -> None:
-    """What was written is read again as a whole before it takes the old one's place."""
-    found = {entry.name for entry in read_initramfs(image, lambda name: False)}
-    if found != wanted:
-        raise NotfallError("bad-initramfs", f"{image.name} was not packed completely.", "")
 
 
 def _with_dependencies(table: Path, modules: Sequence[str]) -> List[str]:

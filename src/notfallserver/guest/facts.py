@@ -35,6 +35,7 @@ class Kernel:
     carried: FrozenSet[str] = frozenset()  # modules in the initramfs
     builtin: FrozenSet[str] = frozenset()
     available: FrozenSet[str] = frozenset()  # below /lib/modules
+    late: str = ""  # the script in the initramfs that changes a locked root at its start
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class System:
     esp: Tuple[Esp, ...] = ()
     boot_code: Tuple[str, ...] = ()  # per disk: "grub", "broken", "other" or "none"
     tools: FrozenSet[str] = frozenset()  # commands of the guest that steps may need
+    locked: bool = False
+    """The root is encrypted: only /boot and the ESP can be read and written, see ``late``."""
 
 
 @dataclass(frozen=True)

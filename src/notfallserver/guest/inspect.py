@@ -9,10 +9,11 @@ from typing import FrozenSet, List, Sequence, Set, Tuple
 
 from notfallserver.guest.cpio import read_initramfs
 from notfallserver.guest.facts import Esp, Kernel, System, Volume
+from notfallserver.guest.late import SCRIPT
 from notfallserver.guest.mounts import MountedSystem
 from notfallserver.guest.network import NETWORK_FOLDERS
 from notfallserver.guest.paths import inside, read_text
-from notfallserver.guest.plan import MODULES_FILE, ROLE_FILE
+from notfallserver.guest.plan import DRACUT_FILE, MODULES_FILE, ROLE_FILE
 from notfallserver.wire.errors import NotfallError
 
 TEXTS = (
@@ -23,9 +24,10 @@ TEXTS = (
     "/etc/initramfs-tools/conf.d/resume",
     "/boot/grub/grub.cfg",
     MODULES_FILE,
+    DRACUT_FILE,
     ROLE_FILE,
 )
-TOOLS = ("update-initramfs", "grub-install", "dracut")
+TOOLS = ("update-initramfs", "mkinitramfs", "grub-install", "dracut")
 FOLDER_LIMIT = 500
 _MODULE = re.compile(r"(?:usr/)?lib/modules/[^/]+/.*/([^/]+)\.ko(?:\.\w+)?$")
 
@@ -39,10 +41,10 @@ def inspect(mounted: MountedSystem, volumes: Tuple[Volume, ...], disks: Sequence
     texts = {path: text for path in paths for text in [read_text(root, path)] if text}
     return System(
         name=_system_name(root),
-        root=mounted.mounts["/"],
+        root=mounted.mounts["/"] if not mounted.locked else _locked_root(volumes),
         volumes=volumes,
         files=texts,
-        kernels=tuple(_kernels(root)),
+        kernels=tuple(_kernels_outside(root) if mounted.locked else _kernels(root)),
         esp=tuple(
             Esp(volume, point, _lower_files(inside(root, point)))
             for point, volume in mounted.mounts.items()
@@ -50,7 +52,13 @@ def inspect(mounted: MountedSystem, volumes: Tuple[Volume, ...], disks: Sequence
         ),
         boot_code=tuple(boot_code(Path(disk)) for disk in disks),
         tools=frozenset(one for one in TOOLS if _has_tool(root, one)),
+        locked=mounted.locked,
     )
+
+
+def _locked_root(volumes: Tuple[Volume, ...]) -> Volume:
+    """The largest encrypted volume; nothing but its place is of use."""
+    return max((v for v in volumes if v.filesystem == "crypto_LUKS"), key=lambda one: one.size)
 
 
 def _system_name(root: Path) -> str:
@@ -104,6 +112,36 @@ def _kernels(root: Path) -> List[Kernel]:
     return kernels
 
 
+def _kernels_outside(root: Path) -> List[Kernel]:
+    """Kernels of a locked system: what their initramfs carries is all there is to choose from."""
+    kernels = []
+    for image in sorted(inside(root, "/boot").glob("vmlinuz-*"), key=lambda one: one.name):
+        version = image.name.partition("-")[2]
+        initramfs = f"/boot/initrd.img-{version}"
+        if inside(root, initramfs).is_file():
+            kernels.append(_kernel_outside(inside(root, initramfs), version, initramfs))
+    return sorted(kernels, key=lambda one: _version_key(one.version))
+
+
+def _kernel_outside(image: Path, version: str, initramfs: str) -> Kernel:
+    table = f"lib/modules/{version}/modules.builtin"
+    carried: Set[str] = set()
+    builtin: FrozenSet[str] = frozenset()
+    late = ""
+    try:
+        for entry in read_initramfs(image, lambda one: one.endswith(table) or one == SCRIPT):
+            match = _MODULE.match(entry.name)
+            if match:
+                carried.add(match.group(1).replace("-", "_"))
+            elif entry.name.endswith(table):
+                builtin = _names_of(entry.data.decode("utf-8", "replace").splitlines())
+            elif entry.name == SCRIPT:
+                late = entry.data.decode("utf-8", "replace")
+    except NotfallError:
+        pass  # unreadable: it lacks all that is needed, and the plan says so
+    return Kernel(version, initramfs, frozenset(carried), builtin, frozenset(carried), late)
+
+
 def carried_modules(initramfs: Path) -> FrozenSet[str]:
     """The modules in an initramfs file."""
     found: Set[str] = set()
@@ -119,6 +157,10 @@ def _listed_modules(table: Path) -> FrozenSet[str]:
         lines = table.read_text(errors="replace").splitlines()
     except OSError:
         return frozenset()
+    return _names_of(lines)
+
+
+def _names_of(lines: Sequence[str]) -> FrozenSet[str]:
     paths = [line.partition(":")[0].strip() for line in lines]
     return frozenset(Path(one).name.partition(".ko")[0].replace("-", "_") for one in paths)
 

@@ -43,8 +43,7 @@ def network_edits(files: Mapping[str, str], hardware: Hardware) -> Dict[str, Tup
         path = f"{LINK_PREFIX}{nic.name}.link"
         if files.get(path) != link_text(nic):
             edits[path] = (link_text(nic), f"network card {nic.mac} is called {nic.name}")
-    moved = {nic.old_mac: nic.mac for nic in hardware.nics if nic.old_mac and nic.mac}
-    moved = {old: new for old, new in moved.items() if old != new}
+    moved = moved_addresses(hardware)
     for path, text in files.items():
         if not path.startswith(NETWORK_FOLDERS) or path.startswith(LINK_PREFIX):
             continue
@@ -52,6 +51,12 @@ def network_edits(files: Mapping[str, str], hardware: Hardware) -> Dict[str, Tup
         if new != text:
             edits[path] = (new, f"{path}: MAC address of the new network card")
     return edits
+
+
+def moved_addresses(hardware: Hardware) -> Dict[str, str]:
+    """Old card's address -> new one's, where they differ."""
+    moved = {nic.old_mac: nic.mac for nic in hardware.nics if nic.old_mac and nic.mac}
+    return {old: new for old, new in moved.items() if old != new}
 
 
 def _with_moved_addresses(path: str, text: str, moved: Mapping[str, str]) -> str:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Dict, List, Optional, Tuple, Union
 
 from notfallserver.guest.facts import Hardware, Kernel, System
+from notfallserver.guest.late import late_files, late_script
 from notfallserver.guest.names import DeviceNames
-from notfallserver.guest.network import network_edits
+from notfallserver.guest.network import moved_addresses, network_edits
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Machine
 
@@ -20,6 +21,7 @@ ROLE_FILE = "/etc/notfall-agent/role"
 RECOVERY_FILE = "/etc/notfall-agent/recovery"
 """Which recovery made this machine: by it the server knows it from the original, come back."""
 MODULES_FILE = "/etc/initramfs-tools/modules"
+DRACUT_FILE = "/etc/dracut.conf.d/90-notfall.conf"
 FALLBACK_LOADER = "efi/boot/bootx64.efi"
 
 NEEDED_MODULES: Dict[str, Tuple[str, ...]] = {
@@ -32,6 +34,9 @@ NEEDED_MODULES: Dict[str, Tuple[str, ...]] = {
     "xen_blkfront": ("xen_blkfront",),
 }
 """What each disk driver needs beside itself; any other is taken for a SCSI host adapter."""
+
+USUAL_DRIVERS = ("ahci", "nvme", "virtio_blk", "megaraid_sas", "mpt3sas")
+"""Of the controllers that a new machine is likely to have."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,15 @@ class AddDrivers:
 
 
 @dataclass(frozen=True)
+class AddLate:
+    """Into the initramfs of one kernel: what changes a locked root at its start (``late.py``)."""
+
+    version: str
+    script: str
+    change: str
+
+
+@dataclass(frozen=True)
 class InstallGrub:
     """Write GRUB's boot code for BIOS on a disk."""
 
@@ -79,7 +93,7 @@ class AddBootEntry:
     change: str
 
 
-Step = Union[WriteFile, CopyFile, AddDrivers, InstallGrub, AddBootEntry]
+Step = Union[WriteFile, CopyFile, AddDrivers, AddLate, InstallGrub, AddBootEntry]
 
 
 @dataclass(frozen=True)
@@ -108,12 +122,70 @@ def plan_adaptation(system: System, hardware: Hardware, original: Machine) -> Pl
         edits[ROLE_FILE] = (hardware.role + "\n", f"role of the agent: {hardware.role}")
     if hardware.recovery:
         edits[RECOVERY_FILE] = (hardware.recovery + "\n", "mark of the recovery")
+    late: List[AddLate] = []
+    if system.locked:
+        late = _late(system, hardware, names, original, edits)
+        edits = {path: edit for path, edit in edits.items() if path.startswith("/boot/")}
+        warnings += _locked(system)
     rebuilds = _initramfs(system, hardware, edits)
     steps: List[Step] = [WriteFile(path, text, why) for path, (text, why) in edits.items()]
     steps += rebuilds
+    steps += late
     steps += _boot_loader(system, hardware)
     warnings += _missing_nic_drivers(system, hardware)
+    warnings += _odd_boot_loader(system, hardware)
     return Plan(tuple(steps), tuple(warnings))
+
+
+def _locked(system: System) -> List[Warning]:
+    warnings = [
+        Warning(
+            "locked-system",
+            "The system is encrypted. It asks for its key when it starts, and is adapted further "
+            "then.",
+        )
+    ]
+    lacking = _lacks(system.kernels[-1], USUAL_DRIVERS) if system.kernels else ()
+    if lacking:
+        warnings.append(
+            Warning(
+                "locked-drivers",
+                f"Its initramfs lacks {', '.join(lacking)}, and without the key none can be added: "
+                "it can come back only to a machine with a controller like the present one.",
+            )
+        )
+    return warnings
+
+
+def _late(
+    system: System,
+    hardware: Hardware,
+    names: DeviceNames,
+    original: Machine,
+    edits: Dict[str, Tuple[str, str]],
+) -> List[AddLate]:
+    """What can't be written into a locked root is written by its initramfs."""
+    devices = [
+        (path, stable)
+        for path in _partitions(original)
+        for stable in [names.stable(path)]
+        if stable
+    ]
+    script = late_script(late_files(edits), devices, moved_addresses(hardware))
+    return [
+        AddLate(one.version, script, f"initramfs of {one.version} adapts the encrypted system")
+        for one in system.kernels
+        if one.late != script
+    ]
+
+
+def _partitions(original: Machine) -> List[str]:
+    """The original's names of its partitions."""
+    found = []
+    for disk in original.disks:
+        between = "p" if disk.name[-1:].isdigit() else ""
+        found += [f"/dev/{disk.name}{between}{one.number}" for one in disk.partitions if one.number]
+    return found
 
 
 def _mount_tables(
@@ -201,6 +273,14 @@ def _initramfs(
         return []
     newest = bootable[-1]
     impossible = [one for one in _lacks(newest, modules) if one not in newest.available]
+    if impossible and system.locked:
+        raise NotfallError(
+            "driver-locked",
+            f"The system is encrypted, and the initramfs of {newest.version}, which starts it, has "
+            f"no driver '{impossible[0]}' for the new hardware; without the key none can be added.",
+            f"On the primary add a line '{impossible[0]}' to {MODULES_FILE} (dracut: add_drivers), "
+            "run 'update-initramfs -u' (dracut: 'dracut --force') and replicate again.",
+        )
     if impossible:
         raise NotfallError(
             "driver-missing",
@@ -216,9 +296,12 @@ def _initramfs(
             added += lacking
             change = f"initramfs of {kernel.version} now with {', '.join(lacking)}"
             rebuilds.append(AddDrivers(kernel.version, lacking, change))
+    # so that the initramfs of the next kernel update has them too
+    if added and "dracut" in system.tools and DRACUT_FILE not in system.files:
+        text = f'add_drivers+=" {" ".join(dict.fromkeys(added))} "\n'
+        edits[DRACUT_FILE] = (text, f"{DRACUT_FILE}: {', '.join(dict.fromkeys(added))}")
     if "update-initramfs" not in system.tools:
         return rebuilds
-    # so that the initramfs of the next kernel update has them too
     listed = system.files.get(MODULES_FILE, "")
     absent = [one for one in dict.fromkeys(added) if one not in listed.split()]
     if absent:
@@ -295,8 +378,17 @@ def _no_loader(firmware: str, remedy: str) -> NotfallError:
     )
 
 
+def _odd_boot_loader(system: System, hardware: Hardware) -> List[Warning]:
+    """One that nobody here can mend: it may still start, and only a rehearsal tells."""
+    if hardware.firmware != "bios" or "grub" in system.boot_code:
+        return []
+    if "other" not in system.boot_code:
+        return []
+    return [Warning("odd-boot-loader", "Its boot loader is not GRUB, and is left as it is.")]
+
+
 def _missing_nic_drivers(system: System, hardware: Hardware) -> List[Warning]:
-    if not system.kernels:
+    if not system.kernels or system.locked:
         return []
     newest = system.kernels[-1]
     known = newest.available | newest.builtin

@@ -31,7 +31,7 @@ def opened_volumes(disks: Sequence[str], writable: bool = True) -> Iterator[Tupl
         yield tuple(members + logical)
     finally:
         if groups:
-            run(["lvm", "vgchange", "-an", "--config", _filter(members), *groups], ok=range(256))
+            run(["lvm", "vgchange", "-an", "--config", lvm_config(members), *groups], ok=range(256))
         for array in arrays:
             run(["mdadm", "--stop", array.device], ok=range(256))
 
@@ -89,7 +89,8 @@ def _assemble(volumes: Sequence[Volume], writable: bool) -> List[Volume]:
     return [probe(f"/dev/{one.name}") for one in sorted(made) if (one / "md").is_dir()]
 
 
-def _filter(volumes: Sequence[Volume]) -> str:
+def lvm_config(volumes: Sequence[Volume]) -> str:
+    """Settings by which LVM sees these volumes and no others."""
     members = [one.device for one in volumes if one.filesystem == "LVM2_member"]
     accept = ", ".join(f'"a|^{device}$|"' for device in members)
     return f'{_NO_UDEV} filter=[{accept}, "r|.*|"] scan=["/dev"]}}'
@@ -100,18 +101,27 @@ def _activate(volumes: Sequence[Volume]) -> List[str]:
         return []
     run(["modprobe", "-qa", "dm_mod", "dm_snapshot", "dm_mirror", "dm_raid"], ok=range(256))
     told = run(
-        ["lvm", "vgs", "--reportformat", "json", "-o", "vg_name", "--config", _filter(volumes)]
+        ["lvm", "vgs", "--reportformat", "json", "-o", "vg_name", "--config", lvm_config(volumes)]
     )
     groups = [row["vg_name"] for row in json.loads(told.out)["report"][0]["vg"]]
     if groups:
-        run(["lvm", "vgchange", "-ay", "--config", _filter(volumes), *groups])
-        run(["lvm", "vgmknodes", "--config", _filter(volumes)], ok=range(256))
+        run(["lvm", "vgchange", "-ay", "--config", lvm_config(volumes), *groups])
+        run(["lvm", "vgmknodes", "--config", lvm_config(volumes)], ok=range(256))
     return groups
 
 
 def _logical_volumes(volumes: Sequence[Volume]) -> List[str]:
     told = run(
-        ["lvm", "lvs", "--reportformat", "json", "-o", "lv_dm_path", "--config", _filter(volumes)]
+        [
+            "lvm",
+            "lvs",
+            "--reportformat",
+            "json",
+            "-o",
+            "lv_dm_path",
+            "--config",
+            lvm_config(volumes),
+        ]
     )
     rows = json.loads(told.out)["report"][0]["lv"]
     return [row["lv_dm_path"] for row in rows if Path(row["lv_dm_path"]).exists()]

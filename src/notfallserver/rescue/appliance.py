@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence
 
 from notfallserver.guest.adapt import adapt
+from notfallserver.guest.check import Comparison, check_filesystems
 from notfallserver.guest.facts import Volume, read_hardware
 from notfallserver.guest.mounts import DATA_FILESYSTEMS, fstab_lines, mounted
 from notfallserver.guest.names import DeviceNames
 from notfallserver.guest.paths import read_text
-from notfallserver.guest.shell import run
 from notfallserver.guest.volumes import opened_volumes
+from notfallserver.rescue.reshape import measure, reshape
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Machine, read_machine
 
@@ -35,14 +36,6 @@ VOLUMES = Path("/volumes")
 JOB_LIMIT = 4 << 20
 CONNECT_LIMIT_S = 300.0
 SFTP_SERVER = "/usr/lib/openssh/sftp-server"
-CHECKS = {
-    "ext2": ("e2fsck", "-fn"),
-    "ext3": ("e2fsck", "-fn"),
-    "ext4": ("e2fsck", "-fn"),
-    "vfat": ("fsck.vfat", "-n"),
-    "xfs": ("xfs_repair", "-n"),
-    "btrfs": ("btrfs", "check", "--readonly"),
-}
 
 
 def disks_by_serial() -> Dict[str, str]:
@@ -78,28 +71,25 @@ def read_job(disk: str) -> Dict[str, Any]:
 def do_adapt(job: Dict[str, Any], disks: Sequence[str]) -> Dict[str, Any]:
     hardware = read_hardware(job.get("hardware") or {})
     done = adapt(disks, read_machine(job.get("machine")), hardware, log)
-    return {"system": done.system, "changes": done.changes, "warnings": done.warnings}
+    told: Dict[str, Any] = {"system": done.system, "changes": done.changes}
+    return {**told, "warnings": done.warnings, "boots_by": list(done.boots_by)}
 
 
-def do_check(disks: Sequence[str]) -> Dict[str, Any]:
-    """``clean`` is false where a checker found something or a filesystem is not known."""
+def do_check(job: Dict[str, Any], disks: Sequence[str]) -> Dict[str, Any]:
+    """The disks are written to: logs are played back first."""
+    taken: List[str] = []
     results = []
-    with opened_volumes(disks, writable=False) as volumes:
-        for volume in volumes:
-            tool = CHECKS.get(volume.filesystem)
-            if tool is None:
-                continue
-            told = run([*tool, volume.device], timeout=3600, ok=range(256))
-            results.append(
-                {
-                    "volume": volume_name(volume),
-                    "filesystem": volume.filesystem,
-                    "clean": told.exit_code == 0,
-                    "exit_code": told.exit_code,
-                    "tail": (told.out + told.err)[-1000:],
-                }
-            )
-    return {"checks": results}
+    comparison = Comparison(job.get("sample") or [])
+    for one in check_filesystems(disks, comparison):
+        taken.append(volume_name(one.volume, taken))
+        filesystem = one.volume.filesystem
+        told = {"volume": taken[-1], "filesystem": filesystem, "state": one.state}
+        results.append({**told, "told": one.told})
+    return {
+        "checks": results,
+        "compared": comparison.compared,
+        "differing": comparison.differing,
+    }
 
 
 def volume_name(volume: Volume, taken: Sequence[str] = ()) -> str:
@@ -203,7 +193,11 @@ def main() -> None:
         if job.get("task") == "adapt":
             answer.give({"ok": True, **do_adapt(job, disks)})
         elif job.get("task") == "check":
-            answer.give({"ok": True, **do_check(disks)})
+            answer.give({"ok": True, **do_check(job, disks)})
+        elif job.get("task") == "measure":
+            answer.give({"ok": True, "least": measure(disks)})
+        elif job.get("task") == "reshape":
+            answer.give({"ok": True, "disks": reshape(job, disks)})
         elif job.get("task") == "serve":
             do_serve(job, disks, answer)
         else:

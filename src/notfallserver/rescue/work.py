@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from notfallserver.guest.adapt import adapt
+from notfallserver.guest.larger import grow_disks
 from notfallserver.guest.shell import run
 from notfallserver.guest.volumes import table_of
 from notfallserver.rescue.hardware import own_hardware
@@ -168,6 +169,9 @@ class Work:
         paths = [disk.path for disk in disks]
         hardware = own_hardware(original, self._probe(), disks, base["recovery"])
         done = adapt(paths, original, hardware, tell)
+        if order.get("grow") is True:
+            sizes = [disk.size for disk in disks]
+            done.changes.extend(grow_disks(paths, sizes, original, _read_again, tell))
         for path in paths:
             run(["blockdev", "--flushbufs", path])
         told = [one["text"] for one in done.warnings]
@@ -186,9 +190,14 @@ def _fit_table(disk: TargetDisk) -> List[str]:
     if table_of(disk.path) == "gpt" and not backup_at_end(disk.path, disk.size):
         run(["sgdisk", "-e", disk.path])
         changes.append(f"{disk.name}: backup of the partition table moved to the disk's end")
-    run(["blockdev", "--rereadpt", disk.path], ok=range(256))
-    run(["udevadm", "settle", "--timeout=20"], ok=range(256))
+    _read_again(disk.path)
     return changes
+
+
+def _read_again(path: str) -> None:
+    """Have the kernel take over the partition table."""
+    run(["blockdev", "--rereadpt", path], ok=range(256))
+    run(["udevadm", "settle", "--timeout=20"], ok=range(256))
 
 
 def backup_at_end(path: str, size: int) -> bool:

@@ -61,7 +61,7 @@ def run(settings: Settings) -> None:
     # can be passed, because QEMU runs as a user of its own.
     os.umask(0o066)
     place = ready_pool(settings)
-    pool = Pool(settings.pool_path)
+    pool = Pool(settings.pool_path, sparing=not place.reflink)
     pool.sweep()
     authority = Authority(settings.data_dir / "ca")
     authority.ensure_server_certificate(server_names(settings))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,12 +33,20 @@ class GuardSettings(BaseModel):
 
     witnesses: tuple[str, ...] = ()
     """Addresses that normally answer ping, beside the gateway: a switch, another site."""
+    ignored_networks: tuple[str, ...] = ()
+    """Networks in which a primary serves nobody, such as one for storage: the guard does not ask
+    its addresses there, and so need not be able to."""
 
     @field_validator("witnesses")
     @classmethod
     def are_addresses(cls, witnesses: tuple[str, ...]) -> tuple[str, ...]:
         """Names are refused: in an outage nobody may be there to tell what they mean."""
         return tuple(str(ip_address(one)) for one in witnesses)
+
+    @field_validator("ignored_networks")
+    @classmethod
+    def are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(ip_network(one)) for one in networks)
 
 
 CHANGEABLE = (
@@ -48,6 +56,7 @@ CHANGEABLE = (
     "scrub_days",
     "scrub_mib_s",
     "rehearsal_days",
+    "rehearse_each_copy",
     "trial_hours",
     "heartbeat_timeout_s",
 )
@@ -84,6 +93,9 @@ class Settings(BaseSettings):
     """So fast versions are read for that, in MiB a second; 0: as fast as the disks can."""
     rehearsal_days: int = Field(default=7, ge=0, le=3650)
     """Every copy is rehearsed this often, in days; 0: only on request."""
+    rehearse_each_copy: int = Field(default=0, ge=0, le=1)
+    """1: every new copy is rehearsed as well, where memory and processors are free and nothing else
+    is under way."""
     rehearsal_minutes: int = Field(default=30, ge=1, le=1440)
     """A rehearsal ends by itself after so many minutes."""
     trial_hours: int = Field(default=24, ge=0, le=24 * 90)

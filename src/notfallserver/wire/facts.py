@@ -85,6 +85,8 @@ class Machine:
     ports: List[int] = field(default_factory=list)  # TCP ports that the machine serves
     disks: List[Disk] = field(default_factory=list)
     nics: List[Nic] = field(default_factory=list)
+    outside: List[str] = field(default_factory=list)  # where data is mounted from elsewhere
+    licence_keys: List[str] = field(default_factory=list)  # USB devices that software is bound to
 
     def to_json(self) -> Dict[str, Any]:
         return asdict(self)
@@ -145,7 +147,8 @@ def _read_nic(body: Any) -> Nic:
 
 def read_machine(body: Any) -> Machine:
     """Check and read what came over the network."""
-    machine = _read(Machine, body, {"disks": _read_disk, "nics": _read_nic, "ports": _port})
+    nested = {"disks": _read_disk, "nics": _read_nic, "ports": _port}
+    machine = _read(Machine, body, {**nested, "outside": _text, "licence_keys": _text})
     if machine.firmware not in ("bios", "uefi"):
         raise _bad("firmware is neither bios nor uefi")
     return machine

@@ -13,6 +13,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from notfallserver.agent import commands
 from notfallserver.agent.disks.base import Protected, Volume, device_at
+from notfallserver.agent.disks.beside import licence_keys, outside_places
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import LIST_LIMIT, TEXT_LIMIT, Disk, Machine, Nic, Partition
 
@@ -124,6 +125,8 @@ def machine_facts(disks: Sequence[Protected]) -> Machine:
         ports=_ports(),
         disks=[_disk(one, told) for one in disks],
         nics=_nics(),
+        outside=outside_places(one.device for one in disks),
+        licence_keys=licence_keys(),
     )
 
 

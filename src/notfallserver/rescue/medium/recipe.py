@@ -19,7 +19,7 @@ PACKAGES = (
     "python3", "python3-zstandard", "openssh-sftp-server",
     # disks and filesystems
     "util-linux", "fdisk", "gdisk", "mdadm", "lvm2", "nvme-cli", "e2fsprogs", "dosfstools",
-    "xfsprogs", "btrfs-progs", "ntfs-3g",
+    "xfsprogs", "btrfs-progs", "ntfs-3g", "rsync",
     # boot loaders and what initramfs archives are packed with
     "grub2-common", "grub-pc-bin", "grub-efi-amd64-bin", "efibootmgr",
     "zstd", "xz-utils", "lz4", "lzop", "bzip2", "cpio",

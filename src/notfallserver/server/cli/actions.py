@@ -15,6 +15,7 @@ from notfallserver.server.cli.primaries import PrimaryName
 from notfallserver.server.cli.show import (
     ago,
     chosen,
+    lasting,
     local,
     size,
     tell,
@@ -60,6 +61,13 @@ def _soundness(damage: dict[str, Any]) -> str:
     return what + (", lost" if damage["lost"] else "")
 
 
+def _proof(row: dict[str, Any]) -> str:
+    """'passed (serving)', or how far it got."""
+    if row["proof"]:
+        return f"{row['proof']} ({row['grade']})"
+    return str(row["grade"]) if row["grade"] == "checked" else ""
+
+
 _TITLES = (
     *("VERSION", "TAKEN", "AGE", "BY", "CONSISTENT", "DISKS", "SIZE", "USED", "PREPARED"),
     *("PROOF", "CHECKED", "APPLICATIONS"),
@@ -85,7 +93,7 @@ def versions(primary: PrimaryName) -> None:
                 size(row["size"]),
                 size(row["used"]),
                 "yes" if row["prepared"] else "",
-                row["proof"],
+                _proof(row),
                 _soundness(row["damage"]),
                 ", ".join(_application(one) for one in row["applications"]),
             )
@@ -128,6 +136,38 @@ def files(
     )
 
 
+def offers(primary: PrimaryName) -> None:
+    """List the copies that a stand-in can be started from, the newest proven one first."""
+    rows = connect().get(f"/primaries/{primary}/offers")
+    if chosen.as_json:
+        tell_json(rows)
+        return
+    tell_table(
+        ("COPY", "TAKEN", "OFFERED AS", "OLDER BY", "PROVED", "READY", "STARTED UNLESS CHOSEN"),
+        (
+            (
+                row["stamp"],
+                local(row["taken_at"]),
+                row["role"],
+                lasting(row["behind_s"]) if row["behind_s"] >= 1 else "",
+                f"{row['standing']} ({row['grade']})",
+                "yes" if row["prepared"] else "",
+                "yes" if row["taken"] else "",
+            )
+            for row in rows
+        ),
+        "There is no version yet.",
+    )
+
+
+def _tell_offers(rows: list[dict[str, Any]]) -> None:
+    """Where there is a choice: what is started now, and how to have another."""
+    for row in rows if len(rows) > 1 else ():
+        older = f", {lasting(row['behind_s'])} older" if row["behind_s"] >= 1 else ""
+        what = "Starting from" if row["taken"] else f"Instead, by --version {row['stamp']}:"
+        tell(f"{what} the {row['role']} copy of {local(row['taken_at'])}{older}")
+
+
 def activate(
     primary: PrimaryName,
     overrule: Annotated[
@@ -136,11 +176,20 @@ def activate(
     switch_off: Annotated[
         bool, typer.Option("--switch-off", help="Switch the original off from afar first.")
     ] = False,
+    version: Annotated[
+        str, typer.Option(metavar="V", help="From this copy; left out: see 'notfall offers'.")
+    ] = "",
     follow: Follow = True,
 ) -> None:
     """Start the stand-in, unless the guard sees a sign of life of the original."""
     api = connect()
-    body = {"overrule_reason": overrule, "switch_off": switch_off}
+    if not version and not chosen.as_json:
+        _tell_offers(api.get(f"/primaries/{primary}/offers"))
+    body = {
+        "overrule_reason": overrule,
+        "switch_off": switch_off,
+        "version": version or None,
+    }
     job = api.post(f"/primaries/{primary}/activate", body)
     begin_job(api, job, follow)
 
@@ -173,12 +222,13 @@ def recover(
     disk: Annotated[
         list[str] | None, typer.Option(metavar="OLD=NEW", help="This old disk onto that new one.")
     ] = None,
+    grow: Annotated[bool, typer.Option(help="Make filesystems as large as the new disks.")] = False,
     yes: Annotated[bool, typer.Option(help="Overwrite without asking.")] = False,
     follow: Follow = False,
 ) -> None:
     """Bring a primary back to a target: shows what will be overwritten, asks, then begins."""
     api = connect()
-    wish: dict[str, Any] = {"code": to, "disks": _disk_map(disk) if disk else None}
+    wish: dict[str, Any] = {"code": to, "disks": _disk_map(disk) if disk else None, "grow": grow}
     plan = api.post(f"/primaries/{primary}/recovery-plan", wish)
     if not chosen.as_json:
         _show_plan(plan)
@@ -210,6 +260,11 @@ def _show_plan(plan: dict[str, Any]) -> None:
         ),
         "No disk.",
     )
+    for move in plan["moves"]:
+        for change in move["changes"]:
+            tell(f"{move['new_name']}: {change}")
+    if plan["can_grow"] and not plan["grow"]:
+        tell("The new disks are larger; --grow makes the filesystems as large.")
     if plan["untouched"]:
         tell(f"Not touched: {', '.join(plan['untouched'])}")
     for warning in plan["warnings"]:
@@ -282,6 +337,7 @@ def add_to(app: typer.Typer) -> None:
         versions,
         scrub,
         files,
+        offers,
         activate,
         targets,
         recover,

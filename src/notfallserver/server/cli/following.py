@@ -20,6 +20,9 @@ from notfallserver.server.cli.show import (
 )
 from notfallserver.wire.errors import NotfallError
 
+COUNTED = 4096
+"""Up to here what is told is a number of things, and no bytes."""
+
 
 def begin_job(api: Api, job: dict[str, Any], follow: bool, cancelling: bool = False) -> None:
     """Tell of a job that was just begun, or follow it.
@@ -94,9 +97,9 @@ def _follow_bar(api: Api, job: str) -> dict[str, Any]:
 def figures(progress: dict[str, Any]) -> str:
     """'1.2 GB of 4.0 GB, 120.0 MB/s, 23 s left'."""
     told = []
-    if progress["total"]:
+    if progress["total"] > COUNTED:
         told.append(f"{size(progress['done'])} of {size(progress['total'])}")
-    if progress["rate"]:
+    if progress["rate"] > COUNTED:
         told.append(f"{size(progress['rate'])}/s")
     if progress["seconds_left"] is not None:
         told.append(f"{lasting(progress['seconds_left'])} left")

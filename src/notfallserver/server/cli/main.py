@@ -11,11 +11,13 @@ import typer
 from notfallserver import VERSION
 from notfallserver.server.cli import (
     actions,
+    checks,
     fencing,
     handover,
     jobs,
     notices,
     people,
+    plan,
     power,
     primaries,
     rehearsals,
@@ -39,6 +41,8 @@ app.add_typer(seeds.app, name="seed")
 app.add_typer(people.app, name="people")
 app.add_typer(notices.app, name="notice")
 app.add_typer(fencing.app, name="fence")
+app.add_typer(plan.app, name="plan")
+app.add_typer(checks.app, name="check")
 actions.add_to(app)
 handover.add_to(app)
 power.add_to(app)

@@ -92,6 +92,10 @@ def show(primary: PrimaryName) -> None:
             ("addresses", ", ".join(row["addresses"])),
             ("newest version", f"{row['newest_version']} {ago(row['newest_version_at'], 'none')}"),
             ("last heard of", ago(row["last_seen"])),
+            *(
+                ("comes back to", " or ".join(one.upper() for one in row["boots_by"]))
+                for _ in row["boots_by"][:1]
+            ),
             ("agent", f"{row['agent_version']} as {row['agent_role']}".strip(" as")),
             ("replication", _every(row["schedule_minutes"])),
             ("capture of a stand-in", _every(row["capture_minutes"])),

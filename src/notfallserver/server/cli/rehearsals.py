@@ -40,7 +40,10 @@ def rehearsals(primary: PrimaryName) -> None:
         tell_json(rows)
         return
     tell_table(
-        ("BEGAN", "AGE", "BY", "VERSION", "OUTCOME", "ANSWERED AFTER", "PORTS", "WHY"),
+        (
+            *("BEGAN", "AGE", "BY", "VERSION", "OUTCOME", "ANSWERED AFTER", "PORTS"),
+            *("FILE SYSTEMS", "WHY"),
+        ),
         (
             (
                 local(row["began_at"]),
@@ -50,6 +53,7 @@ def rehearsals(primary: PrimaryName) -> None:
                 row["outcome"],
                 "" if row["answered_s"] is None else lasting(row["answered_s"]),
                 _ports(row),
+                _filesystems(row["evidence"]),
                 row["error"]["cause"] if row["error"] else "",
             )
             for row in rows
@@ -61,6 +65,16 @@ def rehearsals(primary: PrimaryName) -> None:
 def _ports(row: dict[str, Any]) -> str:
     told = [str(one) for one in row["ports"]] + [f"not {one}" for one in row["silent"]]
     return ", ".join(told)
+
+
+def _filesystems(evidence: dict[str, Any] | None) -> str:
+    """'2 clean, 1 skipped'."""
+    states = [one["state"] for one in evidence["volumes"]] if evidence else []
+    return ", ".join(
+        f"{states.count(one)} {one.upper() if one == 'damaged' else one}"
+        for one in ("damaged", "clean", "skipped")
+        if one in states
+    )
 
 
 def add_to(app: typer.Typer) -> None:

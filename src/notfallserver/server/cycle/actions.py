@@ -17,15 +17,19 @@ from socket import socket
 from typing import Protocol
 
 from notfallserver.server.cycle.browse.shelf import Shelf
+from notfallserver.server.cycle.choice import Choice
 from notfallserver.server.cycle.fencing import Fencing
 from notfallserver.server.cycle.handovers import HandOver
 from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.cycle.normal.limits import Limits, Wish
 from notfallserver.server.cycle.normal.readiness import Finding
 from notfallserver.server.cycle.outage.guard import Verdict
+from notfallserver.server.cycle.own_checks import OwnChecks
+from notfallserver.server.cycle.plans.start_plan import StartPlans
 from notfallserver.server.cycle.power import Order
 from notfallserver.server.cycle.surroundings import Surroundings
 from notfallserver.server.cycle.trial import Trials
+from notfallserver.server.pool.proof import Evidence, Grade
 from notfallserver.server.pool.version import Application
 from notfallserver.server.records.jobs import Job
 from notfallserver.server.vm.hypervisor import MachineState
@@ -49,7 +53,8 @@ class Damage:
 class VersionInfo:
     """One version for showing; sizes in bytes, ``source`` is agent or capture.
 
-    ``proof``: what came of its last rehearsal, passed or failed; empty: it was never rehearsed.
+    ``proof``: what came of its last rehearsal, passed or failed; empty: nothing was found out yet.
+    ``evidence`` is what was tried in it, ``grade`` what that comes to, ``failed_step`` what failed.
     """
 
     stamp: str
@@ -63,6 +68,9 @@ class VersionInfo:
     prepared: bool
     damage: Damage = Damage()
     proof: str = ""
+    grade: Grade = Grade.NONE
+    failed_step: Grade | None = None
+    evidence: Evidence | None = None
     applications: tuple[Application, ...] = ()
 
 
@@ -79,7 +87,8 @@ class PoolState:
 
 @dataclass(frozen=True)
 class DiskMove:
-    """Old disk -> new disk, and what on the new one will be overwritten, in words."""
+    """Old disk (or several) -> new disk, what on the new one will be overwritten, and what becomes
+    other than it was, in words."""
 
     old_name: str
     old_size: int
@@ -88,18 +97,22 @@ class DiskMove:
     new_serial: str
     new_model: str
     overwrites: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class RecoveryPlan:
     """What a recovery would do. Nobody may carry it out without its ``digest``: that is how a
-    person confirms just this plan and no other."""
+    person confirms just this plan and no other. ``grow``: filesystems become as large as the new
+    disks; ``can_grow``: they could."""
 
     primary: str
     target: str
     moves: tuple[DiskMove, ...]
     untouched: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    grow: bool = False
+    can_grow: bool = False
 
     @property
     def digest(self) -> str:
@@ -126,6 +139,18 @@ class Conductor(Protocol):
     @property
     def fencing(self) -> Fencing:
         """What can switch originals off from afar."""
+
+    @property
+    def start_plans(self) -> StartPlans:
+        """In which order servers start when several are down, and having them started."""
+
+    @property
+    def choice(self) -> Choice:
+        """Which copies a stand-in can be started from."""
+
+    @property
+    def checks(self) -> OwnChecks:
+        """Own checks of servers' services."""
 
     @property
     def handovers(self) -> HandOver:
@@ -177,10 +202,16 @@ class Conductor(Protocol):
         ``overrule_reason`` overrules. Returns how it is just afterwards."""
 
     def activate(
-        self, primary: str, who: str, overrule_reason: str = "", switch_off: bool = False
+        self,
+        primary: str,
+        who: str,
+        overrule_reason: str = "",
+        switch_off: bool = False,
+        version: str | None = None,
     ) -> Job:
         """Start the stand-in; ``overrule_reason`` overrules the guard, ``switch_off`` has the
-        original switched off from afar before the guard decides."""
+        original switched off from afar before the guard decides, ``version`` is the copy (None:
+        as ``cycle.choice`` decides)."""
 
     def rehearse(self, primary: str, who: str, keep_running: bool = False) -> Job:
         """Start its copy where nobody notices; ``keep_running``: for looking at it afterwards."""
@@ -192,9 +223,14 @@ class Conductor(Protocol):
         """What the screen showed when it was known whether it answers, as PNG."""
 
     def plan_recovery(
-        self, primary: str, target_code: str, disk_map: Mapping[str, str] | None
+        self,
+        primary: str,
+        target_code: str,
+        disk_map: Mapping[str, str] | None,
+        grow: bool = False,
     ) -> RecoveryPlan:
-        """``disk_map``: old disk's name -> new disk's name; None lets the server choose."""
+        """``disk_map``: old disk's name -> new disk's name; None lets the server choose. ``grow``:
+        filesystems shall become as large as the new disks."""
 
     def recover(
         self,
@@ -203,6 +239,7 @@ class Conductor(Protocol):
         disk_map: Mapping[str, str] | None,
         confirmed: str,
         who: str,
+        grow: bool = False,
     ) -> Job:
         """``confirmed`` is the digest of the plan that the person saw."""
 

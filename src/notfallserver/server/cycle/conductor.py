@@ -6,7 +6,6 @@ targets through the doors at the end. What takes long becomes a job (``work.py``
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -18,6 +17,7 @@ from typing import Any
 from notfallserver.server.cycle import actions
 from notfallserver.server.cycle.browse.shelf import Shelf
 from notfallserver.server.cycle.care import Care
+from notfallserver.server.cycle.choice import Choice
 from notfallserver.server.cycle.duties import Duties
 from notfallserver.server.cycle.emergency.captures import Captures
 from notfallserver.server.cycle.fencing import Fencing
@@ -33,9 +33,11 @@ from notfallserver.server.cycle.normal.limits import LIMITS, Limits, Wish, chang
 from notfallserver.server.cycle.normal.readiness import Finding
 from notfallserver.server.cycle.outage.guard import Verdict, overrule
 from notfallserver.server.cycle.outage.watch import examine_primary
+from notfallserver.server.cycle.own_checks import OwnChecks
+from notfallserver.server.cycle.plans.start_plan import StartPlans
 from notfallserver.server.cycle.power import Order, Power
 from notfallserver.server.cycle.proofs import Proofs
-from notfallserver.server.cycle.recovery.plan import DiskPlan, plan_recovery
+from notfallserver.server.cycle.recoveries import Recoveries
 from notfallserver.server.cycle.refusals import (
     refuse_beside_standin,
     refuse_broken_index,
@@ -65,12 +67,11 @@ from notfallserver.server.records.jobs import Job
 from notfallserver.server.records.primaries import Primary
 from notfallserver.server.vm.hypervisor import LIVE, MachineState
 from notfallserver.wire.errors import NotfallError
-from notfallserver.wire.facts import Partition
 
 _FOLLOW = {"replicate", "hand_over"}
 """Jobs that follow a run."""
 JOB_ENDS_S = 10.0
-"""A check or a capture that is cancelled is over after so many seconds."""
+"""A check that is cancelled is over after so many seconds."""
 
 
 class Conductor:
@@ -84,6 +85,8 @@ class Conductor:
         self._power = Power(means, self._hands, self._decide)
         self._files = FileAccess(means)
         self.shelf = Shelf(means)
+        self.checks = OwnChecks(means)
+        self.choice = Choice(means)
         self._asking = threading.Lock()
         care = Care(means)
         Scrub(means, runner, care).register()
@@ -95,11 +98,14 @@ class Conductor:
         self.seeds = Seeds(means, runner, work)
         self.seeds.register()
         WayBack(means, runner, work, self._move).register()
+        self._recoveries = Recoveries(means, runner, self._move, self._require)
         self.trials = Trials(means)
         self.handovers = HandOver(means, runner, work, self._move, self.examine, self.readiness)
         self.handovers.register()
         self._rehearse = Rehearse(means, runner, work.preparing, self._move)
         self._rehearse.register()
+        self.start_plans = StartPlans(means, runner, self.activate, self.examine)
+        self.start_plans.register()
         proofs = Proofs(
             means,
             lambda primary: self.rehearse(primary, "schedule"),
@@ -219,19 +225,26 @@ class Conductor:
     # -- outage and activation -------------------------------------------------------------------
 
     def activate(
-        self, primary: str, who: str, overrule_reason: str = "", switch_off: bool = False
+        self,
+        primary: str,
+        who: str,
+        overrule_reason: str = "",
+        switch_off: bool = False,
+        version: str | None = None,
     ) -> Job:
         asked = datetime.now(timezone.utc)
         row = self._row(primary)
-        with self._asking:
-            self.handovers.refuse_under_way(row)
-            self._require(row, Event.ACTIVATE)
-            self._means.pool.primary(row.uuid).need_newest()
-            if switch_off:
-                self.fencing.need(row)
-                verdict = self.examine(row.uuid)  # which decides after the original is off
-            else:
-                verdict = self._decide(row, who, overrule_reason)
+        self.handovers.refuse_under_way(row)
+        self._require(row, Event.ACTIVATE)
+        stamp = self.choice.settle(row, version)
+        if switch_off:
+            self.fencing.need(row)
+            verdict = self.examine(row.uuid)  # which decides after the original is off
+        else:
+            verdict = self._decide(row, who, overrule_reason)
+        with self._asking:  # not while the guard is asked: several may be started at once
+            if not switch_off and (now := self._row(row.uuid)).last_seen != row.last_seen:
+                verdict = self._decide(now, who, overrule_reason)  # it was heard meanwhile
             self._move(row.uuid, Event.ACTIVATE, who, overrule_reason, verdict.to_json())
             self._end_replication(row.uuid)
             end_rehearsals(self._means, self._runner, row.uuid, everybody=True)
@@ -240,6 +253,7 @@ class Conductor:
                     "asked_at": asked.isoformat(),
                     "overruled": overrule_reason,
                     "switch_off": switch_off,
+                    "version": stamp,
                 }
                 return self._runner.submit("activate", row.uuid, parameters, who)
             except NotfallError as error:
@@ -253,11 +267,13 @@ class Conductor:
                 self._runner.cancel(job.id, "server")
         self._means.runs.end(primary)
 
-    def examine(self, primary: str, fenced_age: float | None = None) -> Verdict:
+    def examine(
+        self, primary: str, fenced_age: float | None = None, claim: bool = False
+    ) -> Verdict:
         means = self._means
         row = self._row(primary)
         primaries = means.catalogue.primaries
-        return examine_primary(means.present(), means.pool, primaries, row, fenced_age)
+        return examine_primary(means.present(), means.pool, primaries, row, fenced_age, claim)
 
     def screen(self, primary: str) -> bytes:
         row = self._row(primary)
@@ -285,7 +301,7 @@ class Conductor:
     def _decide(self, row: Primary, who: str, reason: str = "") -> Verdict:
         """Ask the guard; raise its refusal, or journal that a person overruled it."""
         means = self._means
-        verdict = self.examine(row.uuid)
+        verdict = self.examine(row.uuid, claim=True)
         if verdict.allowed:
             return verdict
         journal = means.catalogue.journal
@@ -305,37 +321,13 @@ class Conductor:
     # -- recovery --------------------------------------------------------------------------------
 
     def plan_recovery(
-        self, primary: str, target_code: str, disk_map: Mapping[str, str] | None
+        self,
+        primary: str,
+        target_code: str,
+        disk_map: Mapping[str, str] | None,
+        grow: bool = False,
     ) -> actions.RecoveryPlan:
-        return self._plan(primary, target_code, disk_map)[1]
-
-    def _plan(
-        self, primary: str, target_code: str, disk_map: Mapping[str, str] | None
-    ) -> tuple[DiskPlan, actions.RecoveryPlan]:
-        row = self._row(primary)
-        target = self._means.catalogue.targets.by_code(target_code)
-        original = self._means.pool.primary(row.uuid).need_newest().manifest.machine
-        plan = plan_recovery(original, target.machine, disk_map or {})
-        moves = tuple(
-            actions.DiskMove(
-                old_name=pair.original.name,
-                old_size=pair.original.size,
-                new_name=pair.disk.name,
-                new_size=pair.disk.size,
-                new_serial=pair.disk.serial,
-                new_model=pair.disk.model,
-                overwrites=tuple(_words(one) for one in pair.disk.partitions),
-            )
-            for pair in plan.pairs
-        )
-        shown = actions.RecoveryPlan(
-            primary=row.uuid,
-            target=target.id,
-            moves=moves,
-            untouched=tuple(one.name for one in plan.untouched),
-            warnings=plan.warnings,
-        )
-        return plan, shown
+        return self._recoveries.plan(self._row(primary), target_code, disk_map, grow)
 
     def recover(
         self,
@@ -344,32 +336,10 @@ class Conductor:
         disk_map: Mapping[str, str] | None,
         confirmed: str,
         who: str,
+        grow: bool = False,
     ) -> Job:
         row = self._row(primary)
-        self._require(row, Event.RECOVER)
-        plan, shown = self._plan(primary, target_code, disk_map)
-        shown.confirm(confirmed)
-        self._end_captures(row.uuid)
-        # Unlike any before: a late report of an earlier recovery must not count for this one.
-        recovery = f"{shown.digest}-{secrets.token_hex(4)}"
-        self._means.catalogue.targets.pair(shown.target, recovery)
-        self._means.catalogue.primaries.note(
-            row.uuid,
-            recovery={"id": recovery, "target": shown.target, "disks": plan.orders()},
-        )
-        self._move(row.uuid, Event.RECOVER, who, details={"target": shown.target})
-        try:
-            return self._runner.submit("recover", row.uuid, {}, who)
-        except NotfallError as error:
-            self._means.catalogue.targets.release(shown.target)
-            self._move(row.uuid, Event.RECOVERY_FAILED, "server", *because(error))
-            raise
-
-    def _end_captures(self, primary: str) -> None:
-        """One on schedule must not hold up a recovery, which makes captures of its own."""
-        for job in self._means.catalogue.jobs.unfinished(primary, "capture"):
-            self._runner.cancel(job.id, "server")
-            self._runner.wait(job.id, JOB_ENDS_S)
+        return self._recoveries.begin(row, target_code, disk_map, confirmed, who, grow)
 
     def switch_back(self, primary: str, who: str, at: datetime | None = None) -> Job:
         row = self._row(primary)
@@ -492,8 +462,3 @@ class Conductor:
         if not {job.kind for job in self._means.catalogue.jobs.unfinished(row.uuid)} & _FOLLOW:
             self._runner.submit("replicate", row.uuid, {}, "agent", join=True)
         return begun
-
-
-def _words(partition: Partition) -> str:
-    what = partition.filesystem or "unknown content"
-    return f"partition {partition.number}: {what} {partition.label}".strip()

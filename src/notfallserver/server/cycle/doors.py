@@ -13,9 +13,11 @@ from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.normal.deep import judge_deep, read_deep
 from notfallserver.server.cycle.normal.limits import LIMITS, read_limits
 from notfallserver.server.cycle.normal.line import LINE, judge, read_line
+from notfallserver.server.cycle.outage.legs import near_addresses
 from notfallserver.server.cycle.recovery.desk import NO_ORDER
 from notfallserver.server.cycle.recovery.serve import raw_index, wanted_blocks
-from notfallserver.server.cycle.state import WITH_STANDIN, State
+from notfallserver.server.cycle.returned import greet, hear_kept_off
+from notfallserver.server.pool.reshaped import find_reshaped
 from notfallserver.server.pool.version import Manifest, Version
 from notfallserver.server.records.targets import Target
 from notfallserver.wire.blocks import Buffer
@@ -58,12 +60,20 @@ class AgentDoor:
             self._means.runs.polled(primary, bool(body.get("busy")))
             if isinstance(failed := body.get("failed"), dict):
                 self._means.orders.failed(primary, NotfallError.from_json(failed, 500))
+        beside = greet(self._means, primary) if role == "primary" else None
         busy = role != "primary" or bool(body.get("busy"))
-        if busy or self._original_returned(primary):
-            self._means.orders.rest(POLL_SECONDS)
-            return NO_ORDER
+        near = {}
+        if body.get("near") is True:
+            near = {"near": near_addresses(self._means.settings.lan_bridge)}
+        if beside is not None or busy:
+            if beside in (None, NO_ORDER):
+                self._means.orders.rest(POLL_SECONDS)
+            return {**(beside or NO_ORDER), **near}
         errand = self._means.orders.wait(primary, POLL_SECONDS)
-        return errand.to_json() if errand else NO_ORDER
+        return {**(errand.to_json() if errand else NO_ORDER), **near}
+
+    def kept_off(self, primary: str, body: dict[str, Any]) -> dict[str, Any]:
+        return hear_kept_off(self._means, primary, body)
 
     def _know_again(self, primary: str, recovery: str) -> None:
         """Note which recovery made the machine that calls; empty for the original."""
@@ -84,24 +94,6 @@ class AgentDoor:
         """The last message of a primary that is handed over; refused where that is over."""
         version, boot_id = str(body.get("version", ""))[:64], str(body.get("boot_id", ""))[:64]
         self._conductor.handovers.farewell(primary, version, boot_id)
-
-    def _original_returned(self, primary: str) -> bool:
-        """A primary that calls while its stand-in works must be seen by people at once."""
-        row = self._means.catalogue.primaries.find(primary)
-        if row.state not in WITH_STANDIN:
-            return False
-        recovery = row.notes.get("recovery", {}).get("id")
-        if row.state == State.SWITCHING_BACK and row.notes.get("made_by") == recovery:
-            return False  # the recovered machine, and not the original
-        if row.notes.get("returned") != row.agent_boot_id:
-            self._means.catalogue.primaries.note(primary, returned=row.agent_boot_id)
-            self._means.catalogue.journal.write(
-                primary,
-                "original-returned",
-                "server",
-                "The original calls while its stand-in works: switch the original off.",
-            )
-        return True
 
     def begin(self, primary: str, body: dict[str, Any]) -> dict[str, Any]:
         refuse_elsewhere(self._means.catalogue.primaries.find(primary))
@@ -198,4 +190,16 @@ class TargetDoor:
     def _version(self, secret: str, stamp: str) -> Version:
         target = self._target(secret)
         primary = self._means.desk.may_read(target.id, target.state == "paired")
-        return self._means.pool.primary(primary).version(stamp)
+        store = self._means.pool.primary(primary)
+        shape = self._means.catalogue.primaries.find(primary).notes.get("recovery", {}).get("shape")
+        if not shape:
+            return store.version(stamp)
+        if (version := find_reshaped(store, stamp, shape)) is None:
+            raise NotfallError(
+                "order-comes",
+                "This is not ready yet.",
+                "Ask again in a moment.",
+                retry=True,
+                status=503,
+            )
+        return version

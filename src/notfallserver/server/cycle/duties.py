@@ -13,6 +13,7 @@ from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.moves import Move
 from notfallserver.server.cycle.normal.deep import deep_due
 from notfallserver.server.cycle.outage.guard import Verdict
+from notfallserver.server.cycle.outage.sounding import Sounding
 from notfallserver.server.cycle.power import Power
 from notfallserver.server.cycle.proofs import Proofs
 from notfallserver.server.cycle.rehearsals import end_rehearsals
@@ -59,6 +60,7 @@ class Duties:
         self._proofs = proofs
         self._trials = Trials(means)
         self._examine = examine
+        self.sounding = Sounding(means)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="duties", daemon=True)
         self._began = self._look_at_scrubs = _now()
@@ -81,6 +83,10 @@ class Duties:
                 self._proofs.look(rows)
             except Exception:
                 log.exception("beginning a rehearsal failed")
+            try:
+                self.sounding.look(rows)
+            except Exception:
+                log.exception("asking a primary that is well failed")
             for row in rows:
                 try:
                     self._watch(row)

@@ -305,7 +305,8 @@ class HandOver:
         left = self._left(primary, ctx.job.id)
         if left is None:
             raise NotfallError("no-farewell", "The original did not say that it ends.")
-        prepared = self.work.prepared(ctx, self.means.pool.primary(primary))
+        store = self.means.pool.primary(primary)
+        prepared = self.work.prepared(ctx, store, store.need_best())
         if prepared.version != left.version:
             raise NotfallError(
                 "version-damaged",
@@ -320,7 +321,7 @@ class HandOver:
             who = ctx.job.who
             self.move(primary, Event.ACTIVATE, who, "", verdict.to_json())
             end_rehearsals(self.means, self.runner, primary, everybody=True)
-            parameters = {"asked_at": asked, "overruled": "", "only": left.version}
+            parameters = {"asked_at": asked, "overruled": "", "version": left.version}
             try:
                 job = self.runner.submit("activate", primary, parameters, who)
             except NotfallError as error:

@@ -8,13 +8,18 @@ from shutil import disk_usage
 from notfallserver import VERSION
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.normal import readiness
+from notfallserver.server.cycle.outage.legs import counting, groups_of, map_groups, read_legs
 from notfallserver.server.cycle.outage.probe import ask, lives
-from notfallserver.server.cycle.outage.witness import default_gateways
+from notfallserver.server.cycle.outage.sounding import unheard
+from notfallserver.server.cycle.outage.witness import all_gateways, default_gateways
+from notfallserver.server.cycle.plans.room import capacity_of_all, read_memory
 from notfallserver.server.cycle.standin import cpu_limit, memory_limit
 from notfallserver.server.cycle.state import WITH_STANDIN, State
 from notfallserver.server.cycle.surroundings import Surroundings
 from notfallserver.server.cycle.views import forecast_of
+from notfallserver.server.host.memory import free_memory
 from notfallserver.server.host.network import find_manager, read_links
+from notfallserver.server.pool.proof import Standing, standing
 from notfallserver.server.pool.store import PrimaryStore
 from notfallserver.server.records.primaries import Primary
 from notfallserver.server.rescue_medium import find_medium
@@ -58,13 +63,13 @@ def readiness_of(means: Means, row: Primary) -> tuple[readiness.Finding, ...]:
     """What stands in the way of replacing this primary; nothing while a stand-in works."""
     if row.state in WITH_STANDIN or row.state == State.OUTAGE:
         return ()
-    around = look_around(means, asking=False)
+    around, settings = look_around(means, asking=False), means.present()
     others = any(one.machine for one in means.catalogue.primaries.all() if one.uuid != row.uuid)
     return readiness.find(
         _facts(means, row),
         readiness.Host(
             cpus=around.cpus,
-            memory=around.memory,
+            memory=memory_limit(means.for_standin(row.uuid)),
             free=around.room,
             reflink=around.reflink,
             bridge=around.bridge,
@@ -72,7 +77,9 @@ def readiness_of(means: Means, row: Primary) -> tuple[readiness.Finding, ...]:
             hypervisor=around.hypervisor is not None,
             accelerated=around.accelerated,
             uefi=_has_uefi(means),
-            witnesses=bool(around.gateways or around.witnesses or others),
+            witnesses=bool(all_gateways() or around.witnesses or others),
+            idle_memory=free_memory(),
+            rehearses=bool(settings.rehearsal_days or settings.rehearse_each_copy),
         ),
     )
 
@@ -82,6 +89,7 @@ def _facts(means: Means, row: Primary) -> readiness.Facts:
     versions = store.versions(most=readiness.LOOK_BACK * 4) if store else []
     best = store.best() if store else None
     prepared = store.prepared(best.stamp) if store and best else None
+    proofs = store.proofs.all() if store else {}
     forecast = forecast_of(means, row)
     failed = {
         job.kind: (str(job.error.get("code", "")), str(job.error.get("cause", "")))
@@ -99,8 +107,31 @@ def _facts(means: Means, row: Primary) -> readiness.Facts:
         prepared=prepared is not None,
         warnings=_warnings(store),
         failed=failed,
+        evidence=proofs.get(best.stamp) if best else None,
+        proven=any(standing(one) is Standing.PROVEN for one in proofs.values()),
         outlook=forecast.outlook if forecast else None,
+        unheard=_unheard(means, row),
+        crowd=_crowd(means, row),
     )
+
+
+def _crowd(means: Means, row: Primary) -> readiness.Crowd | None:
+    """If it is this one that finds no room when all start together."""
+    capacity = capacity_of_all(means, read_memory)
+    if not capacity.missing_memory or row.uuid not in {one.primary for one in capacity.rest}:
+        return None
+    count = len(capacity.fits) + len(capacity.rest)
+    return readiness.Crowd(len(capacity.fits), count, capacity.missing_memory)
+
+
+def _unheard(means: Means, row: Primary) -> tuple[str, ...]:
+    settings = means.settings
+    if row.machine is None:
+        return ()
+    groups = counting(groups_of(row.machine), settings.guard.ignored_networks)
+    where = map_groups(groups, read_legs(), settings.lan_bridge)
+    asked = {one for group in groups for one in group}
+    return tuple(one for one in unheard(row.machine, where, row.notes) if one in asked)
 
 
 def _warnings(store: PrimaryStore | None) -> tuple[tuple[str, str], ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from notfallserver.server.cycle.normal.orders import Orders
 from notfallserver.server.cycle.normal.runs import Runs
 from notfallserver.server.cycle.recovery.desk import Desk
+from notfallserver.server.cycle.standin import limited
 from notfallserver.server.pool.setup import PoolPlace
 from notfallserver.server.pool.store import Pool
 from notfallserver.server.records import Catalogue
@@ -33,6 +34,10 @@ class Means:
     def present(self) -> Settings:
         """The settings as they hold now: what was changed meanwhile goes before the file."""
         return self.settings.changed(self.catalogue.preferences.all())
+
+    def for_standin(self, primary: str) -> Settings:
+        """The settings by which this primary's stand-in is made: it may get less memory."""
+        return limited(self.settings, self.catalogue.start_plan.of(primary).memory_mib)
 
     @property
     def rescue_dir(self) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timezone
 
+from notfallserver.server.cycle.choice import wished
 from notfallserver.server.cycle.handover.plan import read_left
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.moves import Move
@@ -39,7 +40,11 @@ def mend(means: Means, runner: JobRunner, move: Move) -> None:
         if row.state == State.ACTIVATING and "activate" not in unfinished:
             asked = datetime.now(timezone.utc).isoformat()
             left = read_left(row.notes)
-            again = {"asked_at": asked, "again": True, "only": left.version if left else ""}
+            again = {
+                "asked_at": asked,
+                "again": True,
+                "version": left.version if left else wished(row),
+            }
             runner.submit("activate", row.uuid, again, "server")
         elif row.state == State.RECOVERING and not unfinished & {"recover", "switch_back"}:
             runner.submit("recover", row.uuid, {}, "server")

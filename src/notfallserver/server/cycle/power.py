@@ -115,7 +115,9 @@ class Power:
         if State(row.state) not in AT_WORK or not self._fell_over(row):
             return
         means = self.means
-        verdict = examine_primary(means.present(), means.pool, means.catalogue.primaries, row)
+        verdict = examine_primary(
+            means.present(), means.pool, means.catalogue.primaries, row, claim=True
+        )
         if verdict.allowed:
             self._start_again(row.uuid)
         elif row.notes.get(_HELD_BACK) != verdict.text:

@@ -1,16 +1,18 @@
 """Rehearsals on schedule: a copy that nobody ever saw start is no copy.
 
 Every primary's newest copy is rehearsed some time after its first preparation, and again every few
-days. One that does not come up is adapted anew once and rehearsed again; then the whole server is
-read again (a deep run), and the copy of that is rehearsed; then people are told. What only lacks
-other machines (some ports are silent) is told at once. Nothing of it is in the way of anybody: a
-rehearsal begins only where there is memory for it, and an outage ends it.
+days; by setting also each new one, where the machine has room. One that does not come up is adapted
+anew once and rehearsed again; then the whole server is read again (a deep run), and the copy of
+that is rehearsed; then people are told. What only lacks other machines (some ports are silent) is
+told at once. Nothing of it is in the way of anybody: a rehearsal begins only where there is memory
+for it, and an outage ends it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from enum import StrEnum
@@ -31,7 +33,15 @@ AGAIN_AFTER = timedelta(hours=12)
 """One that was broken off is tried again then."""
 REFUSED_FOR = timedelta(hours=1)
 """What could not begin, for want of memory perhaps, is left alone for so long."""
-MENDABLE = frozenset({"rehearsal-silent", "rehearsal-no-address", "stand-in-off"})
+MENDABLE = frozenset(
+    {
+        "rehearsal-silent",
+        "rehearsal-no-address",
+        "rehearsal-filesystem-damaged",
+        "rehearsal-content-differs",
+        "stand-in-off",
+    }
+)
 """Failures that another adaptation, or a better copy, may mend."""
 SERIES = "proof_series"
 """In a primary's notes: failures in a row, and what was done about the last; a success ends it."""
@@ -60,25 +70,29 @@ class Series:
 
 @dataclass(frozen=True)
 class Facts:
-    """``prepared``: the stamp of the image that would start; empty where none is ready."""
+    """``prepared``: the stamp of the image that would start; empty where none is ready. ``days``
+    between rehearsals, 0 for none by days; ``each``: each copy is rehearsed, and there is room."""
 
     last: Rehearsal | None
     series: Series
     prepared: str
     days: int
     now: datetime
+    each: bool = False
 
 
 def next_step(facts: Facts) -> Step:
     """Pure."""
     last, series = facts.last, facts.series
-    if not facts.days or not facts.prepared:
+    if not (facts.days or facts.each) or not facts.prepared:
         return Step.WAIT
     if last is None:
         return Step.REHEARSE
-    due = facts.now - last.began_at >= timedelta(days=facts.days)
+    age = facts.now - last.began_at
+    fresh = facts.each and last.version != facts.prepared
+    due = fresh or (facts.days > 0 and age >= timedelta(days=facts.days))
     if last.outcome is Outcome.BROKEN_OFF:
-        return Step.REHEARSE if facts.now - last.began_at >= AGAIN_AFTER else Step.WAIT
+        return Step.REHEARSE if fresh or age >= AGAIN_AFTER else Step.WAIT
     if last.outcome is Outcome.PASSED or _code(last) not in MENDABLE:
         return Step.REHEARSE if due else Step.WAIT
     acted = series.rehearsal == last.id
@@ -91,12 +105,25 @@ def next_step(facts: Facts) -> Step:
     return Step.REHEARSE if due else Step.WAIT
 
 
+def starts_alone(record: Mapping[str, Any]) -> bool:
+    """Whether the prepared image comes up without a key that somebody types; by its record.
+
+    Else a rehearsal that nobody watches would fail for ever.
+    """
+    return all(one.get("code") != "locked-system" for one in record.get("warnings", []))
+
+
 def _code(one: Rehearsal) -> str:
     return str((one.error or {}).get("code", ""))
 
 
 def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
+
+
+def has_room(load: float, cpus: int) -> bool:
+    """Whether a processor is idle. (Memory is asked for by the rehearsal itself.)"""
+    return load <= cpus - 1 or load < 0.5
 
 
 class Proofs:
@@ -113,20 +140,21 @@ class Proofs:
 
     def look(self, rows: Sequence[Primary]) -> None:
         """Begin at most one thing; called every few seconds."""
-        days, now = self._means.present().rehearsal_days, _now()
-        if (
-            not days
-            or now < self._look_at
-            or self._means.catalogue.jobs.unfinished(kind="rehearse")
-        ):
+        settings, now = self._means.present(), _now()
+        days, wished = settings.rehearsal_days, bool(settings.rehearse_each_copy)
+        if not (days or wished) or now < self._look_at:
             return
+        under_way = self._means.catalogue.jobs.unfinished()
+        if any(job.kind == "rehearse" for job in under_way):
+            return
+        each = wished and not under_way and has_room(os.getloadavg()[0], os.cpu_count() or 1)
         self._look_at = now + LOOK
         for row in rows:
             if row.state != State.NORMAL or now < self._not_before.get(row.uuid, now):
                 continue
             if self._means.catalogue.jobs.unfinished(row.uuid):
                 continue
-            step = next_step(self._facts(row, days, now))
+            step = next_step(self._facts(row, days, now, each))
             if step is Step.WAIT:
                 continue
             try:
@@ -137,12 +165,13 @@ class Proofs:
                 continue
             return
 
-    def _facts(self, row: Primary, days: int, now: datetime) -> Facts:
+    def _facts(self, row: Primary, days: int, now: datetime, each: bool) -> Facts:
         last = next(iter(self._means.catalogue.rehearsals.of(row.uuid, limit=1)), None)
         store = self._means.pool.primary(row.uuid) if row.newest_version else None
         best = store.best() if store else None
-        ready = store is not None and best is not None and store.prepared(best.stamp) is not None
-        return Facts(last, self._series(row), best.stamp if best and ready else "", days, now)
+        prepared = store.prepared(best.stamp) if store and best else None
+        ready = prepared is not None and starts_alone(prepared.record)
+        return Facts(last, self._series(row), best.stamp if best and ready else "", days, now, each)
 
     def _series(self, row: Primary) -> Series:
         return Series(**row.notes.get(SERIES, {}))

@@ -1,7 +1,8 @@
 """The job of a rehearsal, and the evidence that it leaves.
 
-A clone of the newest prepared image starts in a network without a way out, while the original
-works on. Once it is known whether it answers, that is written down (``records.rehearsals``) with a
+The file systems of a clone of the newest prepared image are checked; then another clone starts in
+a network without a way out, while the original works on. Once it is known whether it answers, what
+was tried is written down (``records.rehearsals``, and beside the version: ``pool.proof``) with a
 picture of its screen; then it is put away, or runs on for people to look at. After a restart of
 the server nothing goes on: what is left is removed, and the rehearsal is over.
 """
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +24,15 @@ from urllib.parse import urlsplit
 from notfallserver.server.cycle.activation.start import ANSWER_WITHIN, Answer, await_answer
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.moves import Move
+from notfallserver.server.cycle.own_checks import script_place
 from notfallserver.server.cycle.proofs import SERIES
+from notfallserver.server.cycle.rehearsal.ask import Asked, ask_all, failed_error
+from notfallserver.server.cycle.rehearsal.checks import read_checks_of
+from notfallserver.server.cycle.rehearsal.filesystems import (
+    check_filesystems,
+    damaged_error,
+    differing_error,
+)
 from notfallserver.server.cycle.rehearsal.plan import (
     Need,
     asking_addresses,
@@ -33,6 +42,7 @@ from notfallserver.server.cycle.rehearsal.plan import (
     why_silent,
 )
 from notfallserver.server.cycle.rehearsal.stage import (
+    CHECKED,
     CLONES,
     Stage,
     describe_rehearsal,
@@ -45,12 +55,15 @@ from notfallserver.server.cycle.state import Event, State
 from notfallserver.server.host.files import replace_file
 from notfallserver.server.host.hidden_network import remove_cables
 from notfallserver.server.host.memory import free_memory
+from notfallserver.server.pool.proof import Evidence
 from notfallserver.server.pool.store import Clones
 from notfallserver.server.records.primaries import Primary
 from notfallserver.server.records.rehearsals import Outcome, Rehearsal
+from notfallserver.server.rescue_medium import find_medium
 from notfallserver.server.vm.hypervisor import LIVE
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Machine
+from notfallserver.wire.report import last_report
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +72,22 @@ ENDS_WITHIN_S = 15.0
 NOTE = "rehearsal"
 """In a primary's notes: the last rehearsal that said something, for showing it quickly."""
 TICK_S = 2.0
+CONSOLE_END = 256 << 10
+FIRST_REPORT_S = 15.0
+"""A copy whose agent has told nothing of its system then has none, or no serial console."""
+REPORTS_S = 180.0
+"""One that is still starting then is told as such."""
+STARTING = ("initializing", "starting")
+
+
+@dataclass
+class Trial:
+    """What a rehearsal under way has found out so far."""
+
+    evidence: Evidence = field(default_factory=Evidence)
+
+    def add(self, **known: Any) -> None:
+        self.evidence = replace(self.evidence, **known)
 
 
 @dataclass(frozen=True)
@@ -89,7 +118,7 @@ class Rehearse:
         refuse_unaskable(machine, self._asking(machine))
         refuse_without_memory(
             free_memory(),
-            standin_memory(self.means.settings, machine),
+            standin_memory(self.means.for_standin(row.uuid), machine),
             [
                 Need(State(one.state), standin_memory(self.means.settings, one.machine))
                 for one in self.means.catalogue.primaries.all()
@@ -120,6 +149,7 @@ class Rehearse:
     # -- the job ---------------------------------------------------------------------------------
 
     def rehearse(self, ctx: JobContext) -> dict[str, Any]:
+        trial = Trial()
         try:
             if ctx.notes.get("began"):
                 with suppress(NotfallError):  # a later start tries again
@@ -127,31 +157,36 @@ class Rehearse:
                 self._keep_once(ctx, Outcome.BROKEN_OFF, _broken_off("restart"))
             else:
                 ctx.note(began=_now().isoformat())
-                self._play(ctx)
+                trial.add(rehearsal=ctx.job.id, at=ctx.notes["began"])
+                self._play(ctx, trial)
         except Cancelled:
             log.info("the rehearsal %s is ended", ctx.job.id)
         except NotfallError as error:
-            self._keep_once(ctx, Outcome.FAILED, error)
+            if error.code == "stand-in-off":
+                trial.add(started=False)
+            self._keep_once(ctx, Outcome.FAILED, error, trial.evidence)
         except Exception as error:
             told = NotfallError("internal", f"{type(error).__name__}: {error}", status=500)
-            self._end(ctx, self._keep_once(ctx, Outcome.FAILED, told))
+            self._end(ctx, self._keep_once(ctx, Outcome.FAILED, told, trial.evidence))
             raise
         return self._end(ctx, self._keep_once(ctx, Outcome.BROKEN_OFF, _broken_off("ended")))
 
-    def _play(self, ctx: JobContext) -> None:
+    def _play(self, ctx: JobContext, trial: Trial) -> None:
         means, primary = self.means, ctx.primary
         if means.catalogue.primaries.find(primary).state != State.REHEARSING:
             raise Cancelled  # an outage came first
         with ExitStack() as stack:
-            ctx.progress("starting in the hidden network")
+            store, spare = means.pool.primary(primary), stack.enter_context(ExitStack())
             with self.preparing[primary]:  # else the image might be replaced while it is cloned
                 prepared = self._prepared(primary)
-                clones = stack.enter_context(
-                    means.pool.primary(primary).working_clones(prepared, CLONES)
-                )
+                clones = stack.enter_context(store.working_clones(prepared, CLONES))
+                throwaway = spare.enter_context(store.working_clones(prepared, CHECKED))
             ctx.note(version=prepared.version)
             machine = self._machine(primary, prepared)
-            spec = describe_rehearsal(means.settings, primary, machine, clones)
+            self._check(ctx, trial, throwaway)
+            spare.close()
+            ctx.progress("starting in the hidden network")
+            spec = describe_rehearsal(means.for_standin(primary), primary, machine, clones)
             stage = stack.enter_context(
                 on_stage(means.hypervisor, spec, self._asking(machine), leases_of(machine))
             )
@@ -164,7 +199,9 @@ class Rehearse:
                 stage.network.connect,
                 min(ANSWER_WITHIN, whole),
             )
-            self._keep_answer(ctx, stage, machine, answer)
+            if answer.alive:
+                self._hear_system(ctx, trial, clones)
+            self._keep_answer(ctx, trial, stage, machine, answer)
             while ctx.parameters.get("keep_running") and time.monotonic() - began < whole:
                 if means.hypervisor.state(stage.name) not in LIVE:
                     return  # somebody shut it down from inside
@@ -173,21 +210,76 @@ class Rehearse:
 
     # -- evidence --------------------------------------------------------------------------------
 
-    def _keep_answer(self, ctx: JobContext, stage: Stage, machine: Machine, answer: Answer) -> None:
-        picture = self._take_picture(ctx, stage.name)
-        self._keep(
-            ctx,
-            Outcome.PASSED if answer.complete else Outcome.FAILED,
-            error=None if answer.complete else self._silence(stage, machine, answer),
-            answered_s=round(answer.seconds, 1) if answer.complete else None,
-            ports=answer.ports,
-            silent=answer.silent,
-            picture=picture,
-        )
+    def _check(self, ctx: JobContext, trial: Trial, clones: Clones) -> None:
+        """That there is no checking them is no fault of the copy."""
+        means, medium = self.means, find_medium(self.means.rescue_dir)
+        if medium is None:
+            trial.add(unchecked="The rescue medium is not built.")
+            return
+        ctx.progress("checking the file systems")
+        try:
+            manifest = means.pool.primary(ctx.primary).version(clones.version).manifest
+            found = check_filesystems(
+                means.settings, means.hypervisor, medium, clones, manifest, ctx.check
+            )
+            trial.add(**vars(found))
+        except NotfallError as error:
+            log.warning("the file systems of %s could not be checked: %s", clones.version, error)
+            trial.add(unchecked=error.cause[:400])
 
-    def _silence(self, stage: Stage, machine: Machine, answer: Answer) -> NotfallError:
-        heard = bool(stage.network.heard())
-        return why_silent(answer.ports, answer.silent, machine.addresses(), heard)
+    def _keep_answer(
+        self, ctx: JobContext, trial: Trial, stage: Stage, machine: Machine, answer: Answer
+    ) -> None:
+        """All that was waited for is known now."""
+        trial.add(
+            started=answer.alive,
+            start_s=round(answer.seconds, 1) if answer.complete else None,
+            ports=tuple(answer.ports),
+            silent=tuple(answer.silent),
+        )
+        if answer.alive:
+            self._ask_own(ctx, trial, stage, machine)
+        trial.add(picture=self._take_picture(ctx, stage.name))
+        error = self._what_failed(trial.evidence, stage, machine)
+        self._keep(ctx, Outcome.FAILED if error else Outcome.PASSED, error, trial.evidence)
+
+    def _hear_system(self, ctx: JobContext, trial: Trial, clones: Clones) -> None:
+        """What the copy's own agent tells of its system; one without is not waited for long."""
+        began, report = time.monotonic(), None
+        while report is None or report.system in STARTING:
+            within = FIRST_REPORT_S if report is None else REPORTS_S
+            if time.monotonic() - began > within:
+                break
+            report = last_report(_end_of(clones.directory / "console.log"))
+            if report is None or report.system in STARTING:
+                ctx.progress("waiting for the service")
+                ctx.sleep(1)
+        if report is not None:
+            trial.add(system=report.system, failed_units=report.failed, login=report.login)
+
+    def _ask_own(self, ctx: JobContext, trial: Trial, stage: Stage, machine: Machine) -> None:
+        """The checks that people want made."""
+        checks = read_checks_of(self.means.catalogue.primaries.find(ctx.primary).notes)
+        if checks:
+            ctx.progress("checking its services")
+            place = script_place(self.means.settings)
+            asked = Asked(stage.network, machine.hostname, machine.addresses(), place)
+            trial.add(checks=ask_all(checks, asked, ctx.sleep))
+
+    def _what_failed(
+        self, evidence: Evidence, stage: Stage, machine: Machine
+    ) -> NotfallError | None:
+        """The worst of it: what a later step showed is worth little on a damaged file system."""
+        if evidence.damaged:
+            return damaged_error(evidence.damaged)
+        if evidence.differing:
+            return differing_error(evidence.differing)
+        if not evidence.started or evidence.silent:
+            heard = bool(stage.network.heard())
+            return why_silent(
+                evidence.ports, evidence.silent, machine.addresses(), heard, bool(evidence.started)
+            )
+        return failed_error(evidence.failed_checks) if evidence.failed_checks else None
 
     def _take_picture(self, ctx: JobContext, name: str) -> bool:
         try:
@@ -202,14 +294,30 @@ class Rehearse:
             return False
         return True
 
-    def _keep_once(self, ctx: JobContext, outcome: Outcome, error: NotfallError) -> Rehearsal:
+    def _keep_once(
+        self,
+        ctx: JobContext,
+        outcome: Outcome,
+        error: NotfallError,
+        evidence: Evidence = Evidence(),
+    ) -> Rehearsal:
         """What is known of it; where nothing is yet, that it came to this."""
         known = self.means.catalogue.rehearsals.find(ctx.job.id)
-        return known or self._keep(ctx, outcome, error)
+        return known or self._keep(ctx, outcome, error, evidence)
 
     def _keep(
-        self, ctx: JobContext, outcome: Outcome, error: NotfallError | None, **known: Any
+        self, ctx: JobContext, outcome: Outcome, error: NotfallError | None, evidence: Evidence
     ) -> Rehearsal:
+        """With its version first: what is shown of a rehearsal is there for choosing, too."""
+        if evidence.tells_something:
+            store = self.means.pool.primary(ctx.primary)
+            store.proofs.keep(ctx.notes["version"], evidence)
+            lock = self.preparing[ctx.primary]
+            if lock.acquire(blocking=False):  # else whoever prepares does it
+                try:
+                    store.trim_prepared({ctx.notes["version"]})
+                finally:
+                    lock.release()
         one = Rehearsal(
             id=ctx.job.id,
             primary=ctx.primary,
@@ -218,7 +326,11 @@ class Rehearse:
             began_at=datetime.fromisoformat(ctx.notes["began"]),
             outcome=outcome,
             error=error.to_json() if error else None,
-            **known,
+            answered_s=evidence.start_s,
+            ports=evidence.ports,
+            silent=evidence.silent,
+            picture=evidence.picture,
+            evidence=evidence.to_json() if evidence != Evidence() else None,
         )
         self.means.catalogue.rehearsals.keep(one)
         if outcome is not Outcome.BROKEN_OFF:
@@ -283,6 +395,16 @@ def clear_rehearsals(means: Means) -> None:
             clear_rehearsal(means, row.uuid)
         except NotfallError as error:
             log.warning("%s: %s", row.name, error)
+
+
+def _end_of(log_file: Path) -> str:
+    """The machine writes it, so it may be of any length."""
+    try:
+        with log_file.open("rb") as file:
+            file.seek(max(0, log_file.stat().st_size - CONSOLE_END))
+            return file.read(CONSOLE_END).decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def picture_path(means: Means, primary: str, rehearsal: str) -> Path:

@@ -29,6 +29,14 @@ def memory_limit(settings: Settings) -> int:
     return settings.standin_memory_mib << 20 or max(512 << 20, whole - SPARE_MEMORY)
 
 
+def limited(settings: Settings, most_mib: int) -> Settings:
+    """Settings by which a stand-in gets at most so much memory as well; 0: as they are."""
+    if not most_mib:
+        return settings
+    limit = min(most_mib, settings.standin_memory_mib or most_mib)
+    return settings.model_copy(update={"standin_memory_mib": limit})
+
+
 def cpu_limit() -> int:
     """How many processors a stand-in gets at most."""
     return os.cpu_count() or 1
@@ -53,9 +61,10 @@ def describe_standin(
     )
 
 
-def standin_memory(settings: Settings, machine: Machine) -> int:
-    """What the stand-in of ``machine`` takes, in bytes."""
-    return fitting_memory(machine, memory_limit(settings))
+def standin_memory(settings: Settings, machine: Machine, most_mib: int = 0) -> int:
+    """What the stand-in of ``machine`` takes, in bytes; ``most_mib`` as in :func:`limited`."""
+    limit = memory_limit(settings)
+    return fitting_memory(machine, min(limit, most_mib << 20) if most_mib else limit)
 
 
 def hardware_of(spec: VmSpec, machine: Machine) -> dict[str, Any]:

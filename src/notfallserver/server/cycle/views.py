@@ -13,7 +13,11 @@ from notfallserver.server.cycle.normal.line import LINE, read_line
 from notfallserver.server.cycle.state import WITH_STANDIN
 from notfallserver.server.pool.health import SOUND, Health
 from notfallserver.server.pool.layout import stamp_time
+from notfallserver.server.pool.proof import Evidence, grade
+from notfallserver.server.pool.store import PrimaryStore
+from notfallserver.server.pool.version import Version
 from notfallserver.server.records.primaries import Primary
+from notfallserver.server.records.rehearsals import Outcome
 
 
 def versions_of(means: Means, row: Primary) -> Sequence[actions.VersionInfo]:
@@ -22,24 +26,41 @@ def versions_of(means: Means, row: Primary) -> Sequence[actions.VersionInfo]:
         return []  # the pool knows it from its first run on
     store = means.pool.primary(row.uuid)
     found, known = store.versions(), store.health.all()
-    proofs = means.catalogue.rehearsals.proofs(row.uuid)
+    proofs = store.proofs.all()
     return [
-        actions.VersionInfo(
-            stamp=one.stamp,
-            taken_at=stamp_time(one.stamp),
-            source="agent" if one.manifest.kind == "replication" else "capture",
-            consistency=one.manifest.consistency,
-            size=sum(disk.size for disk in one.manifest.disks),
-            used=one.bytes_used,
-            disks=len(one.manifest.disks),
-            newest=one is found[0],
-            prepared=store.prepared(one.stamp) is not None,
-            damage=_damage(known.get(one.stamp, SOUND)),
-            proof=proofs.get(one.stamp, ""),
-            applications=one.manifest.applications,
-        )
+        _info(store, one, one is found[0], known.get(one.stamp, SOUND), proofs.get(one.stamp))
         for one in found
     ]
+
+
+def _info(
+    store: PrimaryStore, one: Version, newest: bool, health: Health, evidence: Evidence | None
+) -> actions.VersionInfo:
+    prepared = store.prepared(one.stamp) is not None
+    return actions.VersionInfo(
+        stamp=one.stamp,
+        taken_at=stamp_time(one.stamp),
+        source="agent" if one.manifest.kind == "replication" else "capture",
+        consistency=one.manifest.consistency,
+        size=sum(disk.size for disk in one.manifest.disks),
+        used=one.bytes_used,
+        disks=len(one.manifest.disks),
+        newest=newest,
+        prepared=prepared,
+        damage=_damage(health),
+        proof=_proof(evidence),
+        grade=grade(evidence, prepared),
+        failed_step=evidence.failed_step() if evidence else None,
+        evidence=evidence,
+        applications=one.manifest.applications,
+    )
+
+
+def _proof(evidence: Evidence | None) -> str:
+    """In the words of a rehearsal's outcome."""
+    if evidence is None or not evidence.tells_something:
+        return ""
+    return Outcome.FAILED if evidence.failed_step() else Outcome.PASSED
 
 
 def pool_state(means: Means) -> actions.PoolState:

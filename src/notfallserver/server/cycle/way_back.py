@@ -14,8 +14,10 @@ from typing import Any
 
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.moves import Move, because
+from notfallserver.server.cycle.recoveries import reshaper_of
 from notfallserver.server.cycle.recovery.copying import Link
 from notfallserver.server.cycle.recovery.keep_up import Closeness, keep_up
+from notfallserver.server.cycle.recovery.plan import only_disks
 from notfallserver.server.cycle.recovery.switch import (
     SHUT_DOWN_WITHIN,
     await_primary,
@@ -27,6 +29,7 @@ from notfallserver.server.cycle.standin import machine_name
 from notfallserver.server.cycle.state import WITH_STANDIN, Event, State
 from notfallserver.server.cycle.trial import Trials
 from notfallserver.server.cycle.work import Work
+from notfallserver.server.pool.reshaped import drop_reshaped
 from notfallserver.server.records.jobs import Job
 from notfallserver.server.records.primaries import Primary
 from notfallserver.wire.errors import NotfallError
@@ -61,13 +64,25 @@ class WayBack:
         notes = self._row(primary).notes.get("recovery")
         if not notes:
             raise NotfallError("no-recovery", "There is no recovery under way.", status=409)
-        return Link(self.means.desk, notes["target"], primary, notes["id"], notes["disks"])
+        shape = notes.get("shape")
+
+        def reshaped(ctx: JobContext, version: str) -> None:
+            if shape:
+                store = self.means.pool.primary(primary)
+                reshaper_of(self.means).make(ctx, store, version, shape)
+
+        return Link(
+            *(self.means.desk, notes["target"], primary, notes["id"], notes["disks"]),
+            grow=bool(notes.get("grow")),
+            ready=reshaped,
+        )
 
     def _forget_recovery(self, primary: str) -> None:
         """The target is free again, and nothing reminds of the recovery."""
         if self._row(primary).notes.get("recovery"):
             link = self._link(primary)
             link.release()
+            drop_reshaped(self.means.pool.primary(primary))
             self.means.catalogue.targets.release(link.target)
             self.means.catalogue.primaries.note(primary, recovery=None)
 
@@ -122,7 +137,8 @@ class WayBack:
             self._await_last_round(ctx)
             link = self._link(primary)
             store = self.means.pool.primary(primary)
-            original = store.need_newest().manifest.machine.to_json()
+            shape = self._row(primary).notes["recovery"].get("shape")
+            original = only_disks(store.need_current().manifest.machine, shape).to_json()
             name = machine_name(primary)
             times, changes = hand_back(
                 ctx, link, self.means.hypervisor, name, lambda: self._capture(ctx), original

@@ -12,12 +12,13 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
 from notfallserver.server.cycle.activation.start import await_answer, bring_up
 from notfallserver.server.cycle.care import Care
+from notfallserver.server.cycle.choice import forget_wish, ready_instead, taken_of
 from notfallserver.server.cycle.emergency.captures import Captures
 from notfallserver.server.cycle.fencing import Fencing, is_wished
 from notfallserver.server.cycle.means import Means
@@ -27,6 +28,7 @@ from notfallserver.server.cycle.normal.replication import follow_replication, re
 from notfallserver.server.cycle.runner import Cancelled, JobContext, JobRunner
 from notfallserver.server.cycle.standin import machine_name
 from notfallserver.server.cycle.state import Event, State
+from notfallserver.server.pool.proof import Evidence
 from notfallserver.server.pool.store import Clones, PrimaryStore
 from notfallserver.server.pool.version import Version
 from notfallserver.server.rescue_medium import Medium, build_medium, find_medium
@@ -106,14 +108,20 @@ class Work:
         while True:
             ctx.progress("waiting for other images")
             with self.appliances:
-                prepared = self.prepared(ctx, store)
+                prepared = self.prepared(ctx, store, store.need_best())
             best = store.best()
             if best is None or best.stamp == prepared.version:  # none came meanwhile
+                self._note_firmware(ctx.primary, prepared)
                 return dict(prepared.record)
 
-    def prepared(self, ctx: JobContext, store: PrimaryStore) -> Clones:
-        """The adapted image of the newest sound version; made now if it isn't there."""
-        version = store.need_best()
+    def _note_firmware(self, primary: str, prepared: Clones) -> None:
+        """Keep what a machine may start by to which it shall come back one day."""
+        told = prepared.record.get("boots_by")
+        if told and told != self.means.catalogue.primaries.find(primary).notes.get("boots_by"):
+            self.means.catalogue.primaries.note(primary, boots_by=told)
+
+    def prepared(self, ctx: JobContext, store: PrimaryStore, version: Version) -> Clones:
+        """The adapted image of a version; made now if it isn't there."""
         if (done := store.prepared(version.stamp)) is not None:
             return done
         medium = self._medium(ctx)
@@ -127,7 +135,13 @@ class Work:
                 version,
                 ctx.progress,
                 ctx.check,
+                self._wanted(store.uuid),
             )
+
+    def _wanted(self, primary: str) -> set[str]:
+        """The versions that activations under way are for."""
+        jobs = self.means.catalogue.jobs.unfinished(primary, "activate")
+        return {str(one.parameters.get("version") or "") for one in jobs}
 
     def _medium(self, ctx: JobContext) -> Medium:
         """The rescue medium; waits for its first build."""
@@ -156,6 +170,7 @@ class Work:
         primary = ctx.primary
         store = self.means.pool.primary(primary)
         if self.means.catalogue.primaries.find(primary).state != State.ACTIVATING:
+            forget_wish(self.means, primary)
             return {"state": "done before the server was restarted"}
         if (ctx.notes.get("begun") or ctx.parameters.get("again")) and not is_wished(ctx):
             self._allow_again(ctx)
@@ -164,15 +179,19 @@ class Work:
             self.fencing.clear_way(ctx)
             prepared = self._startable(ctx, store)
             machine = store.version(prepared.version).manifest.machine
-            times = bring_up(self.means.settings, self.means.hypervisor, store, prepared, machine)
+            settings = self.means.for_standin(primary)
+            times = bring_up(settings, self.means.hypervisor, store, prepared, machine)
             if "own_s" not in ctx.notes:
                 ctx.note(own_s=self._since(ctx), steps=times.to_json())
             answer = await_answer(ctx, self.means.hypervisor, machine_name(primary), machine)
         except (Exception, Cancelled) as error:
+            self._keep_refutation(ctx, store, error)
             self._drop_unstarted(store, error)
             self.move(primary, Event.ACTIVATION_FAILED, ctx.job.who, *because(error))
+            forget_wish(self.means, primary)
             raise
         damaged = self.care.tell_use(store, prepared.version)
+        self._tell_choice(ctx, store, prepared.version)
         result = {
             "version": prepared.version,
             **({"damaged_blocks": damaged} if damaged else {}),
@@ -182,6 +201,7 @@ class Work:
             "silent_ports": answer.silent,
         }
         self.move(primary, Event.STANDIN_UP, ctx.job.who, details=result)
+        forget_wish(self.means, primary)
         return result
 
     def _allow_again(self, ctx: JobContext) -> None:
@@ -199,31 +219,42 @@ class Work:
         return round((datetime.now(timezone.utc) - asked).total_seconds(), 3)
 
     def _startable(self, ctx: JobContext, store: PrimaryStore) -> Clones:
-        """The newest prepared image; an older one only when the newest can't be prepared.
-
-        After a handover ``only`` the version that holds everything.
-        """
+        """The image of the version that was chosen; where nobody chose, and what the rule takes
+        can't be prepared, another that is ready."""
         if (standin := store.standin()) is not None:
             return standin  # made before the server was restarted
-        only = ctx.parameters.get("only")
+        chosen = str(ctx.parameters.get("version") or "")
         try:
-            prepared = self.prepared(ctx, store)
-            if only and prepared.version != only:
-                raise NotfallError(
-                    "version-damaged",
-                    f"The version {only} that the handover made is damaged.",
-                    "Switch the original on again: nothing is lost on it.",
-                    status=409,
-                )
-            return prepared
+            stamp = chosen or taken_of(store)
+            return self.prepared(ctx, store, store.version(stamp) if stamp else store.need_best())
         except NotfallError as error:
-            older = None if only else store.newest_prepared()
+            older = None if chosen else ready_instead(store)
             if older is None:
                 raise
             self.means.catalogue.journal.write(
                 store.uuid, "older-version-used", "server", str(error), {"version": older.version}
             )
             return older
+
+    def _tell_choice(self, ctx: JobContext, store: PrimaryStore, stamp: str) -> None:
+        """Journal that it isn't the newest version, where somebody wanted that or the rule did."""
+        newest = store.newest()
+        if newest is None or newest.stamp == stamp or store.health.of(newest.stamp).damaged:
+            return
+        chosen = bool(ctx.parameters.get("version"))
+        who = ctx.job.who if chosen else "server"
+        told = {"version": stamp, "newest": newest.stamp}
+        self.means.catalogue.journal.write(store.uuid, "older-version-chosen", who, details=told)
+
+    def _keep_refutation(self, ctx: JobContext, store: PrimaryStore, error: BaseException) -> None:
+        """What went off while it started is not offered first the next time."""
+        standin = store.standin()
+        if standin is None or not isinstance(error, NotfallError) or error.code != "stand-in-off":
+            return
+        known = store.proofs.of(standin.version) or Evidence()
+        at = datetime.now(timezone.utc).isoformat()
+        told = replace(known, rehearsal=ctx.job.id, at=at, started=False, picture=False)
+        store.proofs.keep(standin.version, replace(told, start_s=None, ports=(), silent=()))
 
     def _drop_unstarted(self, store: PrimaryStore, error: BaseException) -> None:
         """Clear away what did not start. What runs, or may run, may hold new data: it is left."""
@@ -249,7 +280,7 @@ class Work:
             return
         before = store.newest_prepared()
         record = before.record if before is not None else {}
-        told = {key: record.get(key, []) for key in ("changes", "warnings")}
+        told = {key: record.get(key, []) for key in ("changes", "warnings", "boots_by")}
         with store.preparing(version) as clones:
             store.seal_prepared(clones, {**told, "system": record.get("system", "")})
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from notfallserver.server.authority import Authority
 from notfallserver.server.cycle.means import Means
-from notfallserver.server.cycle.outage.witness import default_gateways
+from notfallserver.server.cycle.outage.witness import all_gateways
 from notfallserver.server.cycle.standin import memory_limit
 from notfallserver.server.health.clock import clock_synchronised
 from notfallserver.server.health.filling import time_until_full
@@ -65,7 +65,7 @@ def collect(means: Means, authority: Authority) -> Facts:
         catalogue.space.note(Sample(now, size=space[1], free=space[0]))
     expiry = _ask("certificates", authority.expiry)
     info = _ask("hypervisor", means.hypervisor.info)
-    gateways = _ask("gateways", default_gateways)
+    gateways = _ask("gateways", all_gateways)
     medium = _ask("rescue medium", lambda: find_medium(means.rescue_dir))
     machines = [(one.machine.memory, one.name) for one in catalogue.primaries.all() if one.machine]
     largest, name = max(machines, default=(0, ""))

@@ -147,8 +147,24 @@ def differing_blocks(old: Path, new: Path, size: int) -> list[Run]:
     Equal place on the device means equal content. Sound also for files that were never clones of
     each other: then nothing is equal and all written blocks of both are named.
     """
+    return unlike_blocks(extents(old), extents(new), size)
+
+
+def moved_extents(source: Path, at: int, to: int, length: int) -> list[Extent]:
+    """What a file holds in ``length`` bytes from ``at`` on, told as if it began at ``to``."""
+    found = []
+    with source.open("rb") as stream:
+        for one in _walk(stream.fileno(), at, at + length):
+            start, end = max(one.start, at), min(one.start + one.length, at + length)
+            place = one.place if one.place < 0 else one.place + start - one.start
+            if start < end:
+                found.append(Extent(start - at + to, place, end - start))
+    return found
+
+
+def unlike_blocks(here: list[Extent], there: list[Extent], size: int) -> list[Run]:
+    """Runs of 64 KiB blocks in which two lists of extents don't show the same place."""
     marks = bytearray((size + BLOCK - 1) // BLOCK)
-    here, there = extents(old), extents(new)
     for start, end in _unlike(here, there, size):
         first, last = start // BLOCK, (end - 1) // BLOCK
         marks[first : last + 1] = b"\1" * (last + 1 - first)

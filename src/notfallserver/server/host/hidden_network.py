@@ -14,12 +14,13 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from notfallserver.server.host.namespace import in_namespace, new_namespace
-from notfallserver.server.host.run import run
+from notfallserver.server.host.run import Finished, run
 
 SWITCH = "switch"
 CABLES = "nfr-"
@@ -50,6 +51,14 @@ class HiddenNetwork:
     def connect(self, address: tuple[str, int], timeout: float) -> socket.socket:
         """A TCP connection inside the network; as :func:`socket.create_connection`."""
         return in_namespace(self.handle, lambda: socket.create_connection(address, timeout))
+
+    def command(
+        self, arguments: Sequence[str | Path], timeout: float, environment: Mapping[str, str]
+    ) -> Finished:
+        """An external command that sees only this network."""
+        return in_namespace(
+            self.handle, lambda: run(arguments, timeout=timeout, environment=environment)
+        )
 
     def heard(self) -> frozenset[str]:
         """The MAC addresses that have sent something within the last minutes."""

@@ -5,11 +5,13 @@
     <pool>/<primary-uuid>/
       primary.json                    name and newest facts
       health.json                     when each version was checked, and what is damaged in it
+      proofs.json                     what each version's last rehearsal proved
       versions/<stamp>/               manifest.json, disk0.raw, disk0.idx, ...
       incoming/                       at most one unfinished version
       prepared/<stamp>/               adapted clone of that version; prepared.json is its seal
       standin/                        the running stand-in's disks; standin.json is their seal
       work/                           clones for file access and rehearsals; gone when nothing runs
+      reshaped/<stamp>/               that version on other disks; reshaped.json is its seal
       known/                          where contents lie, by hash; may be removed at any time
 """
 
@@ -29,6 +31,8 @@ STANDIN = "standin.json"
 RUN = "run.json"
 PRIMARY = "primary.json"
 HEALTH = "health.json"
+PROOFS = "proofs.json"
+RESHAPED = "reshaped.json"
 
 _STAMP = re.compile(r"\d{8}T\d{6}\.\d{3}Z")
 
@@ -85,6 +89,10 @@ class PrimaryPaths:
         return self.root / HEALTH
 
     @property
+    def proofs(self) -> Path:
+        return self.root / PROOFS
+
+    @property
     def versions(self) -> Path:
         return self.root / "versions"
 
@@ -99,6 +107,10 @@ class PrimaryPaths:
     @property
     def standin(self) -> Path:
         return self.root / "standin"
+
+    @property
+    def reshaped(self) -> Path:
+        return self.root / "reshaped"
 
     @property
     def work(self) -> Path:

@@ -48,6 +48,7 @@ def write_version(version: Version, directory: Path, seed: str, code: str, watch
             "bytes_read": manifest.bytes_read,
             "bytes_sent": manifest.bytes_sent,
             "read_all": True,
+            "sample": [vars(one) for one in manifest.sample],
         }
         told = {"seed": seed, "primary": manifest.primary, "name": manifest.name}
         writer.seal({**told, "stamp": version.stamp, "source": "server", "seal": seal})

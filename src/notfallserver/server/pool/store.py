@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -24,6 +24,7 @@ from notfallserver.server.host.files import (
 from notfallserver.server.pool import layout
 from notfallserver.server.pool.health import SOUND, HealthRecord
 from notfallserver.server.pool.incoming import Incoming, drop_incoming
+from notfallserver.server.pool.proof import ProofRecord, worth_keeping
 from notfallserver.server.pool.version import Version, read_version
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Disk
@@ -48,12 +49,14 @@ class Clones:
 
 
 class PrimaryStore:
-    """All that the pool holds of one primary."""
+    """All that the pool holds of one primary; ``sparing``: a clone costs as much as the whole."""
 
-    def __init__(self, paths: layout.PrimaryPaths) -> None:
+    def __init__(self, paths: layout.PrimaryPaths, sparing: bool = False) -> None:
         self.paths = paths
+        self._sparing = sparing
         self.uuid = paths.root.name
         self.health = HealthRecord(paths)
+        self.proofs = ProofRecord(paths)
 
     def describe(self, name: str) -> None:
         """Keep what a rebuilt catalogue needs to know."""
@@ -163,14 +166,32 @@ class PrimaryStore:
             if not (directory / layout.PREPARED).exists():
                 discard_tree(directory)
 
-    def seal_prepared(self, clones: Clones, record: dict[str, Any]) -> None:
-        """From now on this is the prepared image; older ones are removed."""
+    def seal_prepared(
+        self, clones: Clones, record: dict[str, Any], wanted: Collection[str] = ()
+    ) -> None:
+        """From now on this is a prepared image; see :meth:`trim_prepared` for the others.
+
+        Only one may be made at a time: what has no seal is what a crash left.
+        """
         for disk in clones.disks:
             sync_path(disk)
         replace_json(clones.directory / layout.PREPARED, {**clones.record, **record})
-        for old in self.paths.prepared.iterdir():
-            if old != clones.directory and old.suffix != ".discarded":
-                discard_tree(old)
+        for other in self.paths.prepared.iterdir():
+            if other.suffix != ".discarded" and not (other / layout.PREPARED).exists():
+                discard_tree(other)
+        self.trim_prepared({clones.version, *wanted})
+
+    def trim_prepared(self, wanted: Collection[str] = ()) -> None:
+        """Remove sealed images but the newest, the newest proven version's, and ``wanted``."""
+        sealed = {
+            one.name
+            for one in self.paths.prepared.iterdir()
+            if one.suffix != ".discarded" and (one / layout.PREPARED).exists()
+        }
+        usable = {one for one in sealed if self.prepared(one) is not None}
+        kept = {*worth_keeping(sealed, usable, {} if self._sparing else self.proofs.all()), *wanted}
+        for name in sealed - kept:
+            discard_tree(self.paths.prepared / name)
 
     # -- stand-in --------------------------------------------------------------------------------
 
@@ -187,7 +208,9 @@ class PrimaryStore:
         for disk in prepared.disks:
             clone_file(disk, unfinished / disk.name)
             sync_path(unfinished / disk.name)
-        replace_json(unfinished / layout.STANDIN, {"version": prepared.version, **record})
+        newest = self.newest()
+        told = {"version": prepared.version, "newest": newest.stamp if newest else ""}
+        replace_json(unfinished / layout.STANDIN, {**told, **record})
         discard_tree(self.paths.standin)
         rename_durably(unfinished, self.paths.standin)
         return Clones(
@@ -195,6 +218,26 @@ class PrimaryStore:
             tuple(self.paths.standin / disk.name for disk in prepared.disks),
             read_json(self.paths.standin / layout.STANDIN),
         )
+
+    def standin_base(self, standin: Clones) -> Version:
+        """The newest version of what a stand-in holds: its last capture, or what it was made of.
+
+        That need not be the newest version: one that was made of an older version leaves newer
+        ones as they are. What is newer than all that were there when it was made is its own.
+        """
+        newest = self.need_newest()
+        before = str(standin.record.get("newest", ""))
+        if not before or newest.stamp > before:
+            return newest
+        try:
+            return self.version(standin.version)
+        except NotfallError:  # gone meanwhile
+            return newest
+
+    def need_current(self) -> Version:
+        """The version that tells what the primary is now: its stand-in's, or the newest."""
+        standin = self.standin()
+        return self.standin_base(standin) if standin else self.need_newest()
 
     def retire_standin(self) -> None:
         discard_tree(self.paths.standin)
@@ -220,16 +263,20 @@ class PrimaryStore:
                 sweep_discarded(parent)
         for name in ("incoming.new", "standin.new"):
             discard_tree(self.paths.root / name)
+        for left in self.paths.reshaped.iterdir() if self.paths.reshaped.exists() else ():
+            if not (left / layout.RESHAPED).exists():
+                discard_tree(left)
         # An appliance that still has such a clone open keeps its content until it ends.
         for left in self.paths.work.iterdir() if self.paths.work.exists() else ():
             discard_tree(left)
 
 
 class Pool:
-    """The directory of all primaries."""
+    """The directory of all primaries; ``sparing``: it can't share blocks."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, sparing: bool = False) -> None:
         self.root = root
+        self._sparing = sparing
 
     def primary(self, uuid: str) -> PrimaryStore:
         paths = layout.PrimaryPaths.of(self.root, uuid)
@@ -237,12 +284,12 @@ class Pool:
             raise NotfallError(
                 "unknown-primary", "The pool does not know this primary.", status=404
             )
-        return PrimaryStore(paths)
+        return PrimaryStore(paths, self._sparing)
 
     def add_primary(self, uuid: str, name: str) -> PrimaryStore:
         paths = layout.PrimaryPaths.of(self.root, uuid)
         paths.make()
-        store = PrimaryStore(paths)
+        store = PrimaryStore(paths, self._sparing)
         store.describe(name)
         return store
 

@@ -6,6 +6,7 @@ written last, before the directory gets its final name. Nothing in it is changed
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +22,7 @@ from notfallserver.wire.facts import Machine, read_machine
 FORMAT = 2
 APPLICATIONS = 200
 """So many a version tells of at most."""
+SAMPLE = 64
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,38 @@ class Application:
     def told(self) -> str:
         """In a few words, for the end of a replication."""
         return f"{self.name}: {self.error}" if self.error else f"{self.name} stood still"
+
+
+@dataclass(frozen=True)
+class SampleFile:
+    """A file of the original as its agent saw it; ``path`` from the root of the filesystem with
+    this UUID, ``size`` in bytes."""
+
+    filesystem: str
+    path: str
+    size: int
+    sha256: str
+
+
+def read_sample(body: Any) -> tuple[SampleFile, ...]:
+    """What an agent tells; bounded, and what isn't understood is an error."""
+    try:
+        found = tuple(
+            SampleFile(str(one["filesystem"]), str(one["path"]), int(one["size"]), one["sha256"])
+            for one in body
+        )
+        if len(found) <= SAMPLE and all(_is_sound(one) for one in found):
+            return found
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise NotfallError("bad-seal", "The run's sample is not understood.", "Update the agent.")
+
+
+def _is_sound(one: SampleFile) -> bool:
+    hashed = isinstance(one.sha256, str) and re.fullmatch("[0-9a-f]{64}", one.sha256)
+    named = len(one.filesystem) <= 64 and one.path.startswith("/") and "\0" not in one.path
+    one.path.encode()  # a lone surrogate, which JSON can carry, is a ValueError
+    return bool(hashed and named and len(one.path) <= 4096 and 0 <= one.size < 1 << 40)
 
 
 def read_applications(body: Any) -> tuple[Application, ...]:
@@ -86,6 +120,7 @@ class Manifest:
     applications: tuple[Application, ...] = ()
     deep: bool = False  # read all although it was known what was written
     unexplained: int = 0  # blocks that a deep run found changed, but not written
+    sample: tuple[SampleFile, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self)}
@@ -102,6 +137,7 @@ class Manifest:
         known["machine"] = read_machine(known["machine"])
         known["disks"] = tuple(DiskImage(**one) for one in known["disks"])
         known["applications"] = read_applications(known.get("applications", []))
+        known["sample"] = read_sample(known.get("sample", []))
         return cls(**known)
 
 

@@ -20,6 +20,7 @@ from notfallserver.server.records.rules import Rules
 from notfallserver.server.records.second_factor import SecondFactor
 from notfallserver.server.records.sessions import Sessions
 from notfallserver.server.records.space import Space
+from notfallserver.server.records.start_plan import StartPlan
 from notfallserver.server.records.targets import Targets
 
 FILE = "catalogue.db"
@@ -40,6 +41,7 @@ class Catalogue:
         self.second_factor = SecondFactor(database)
         self.rules = Rules(database)
         self.rehearsals = Rehearsals(database)
+        self.start_plan = StartPlan(database)
         self.notes = Notes(database)
         self.receivers = Receivers(database)
         self.outbox = Outbox(database)

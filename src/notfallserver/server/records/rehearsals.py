@@ -25,7 +25,8 @@ class Outcome(StrEnum):
 class Rehearsal:
     """One rehearsal; ``id`` is its job's. ``answered_s`` seconds after its start the last of
     ``ports`` answered, ``silent`` did not. ``error`` (see ``wire.errors``) says why it did not
-    pass, ``picture`` whether there is one of its screen. ``ended_at`` is None while it runs."""
+    pass, ``picture`` whether there is one of its screen. ``evidence`` is all that was tried (see
+    ``pool.proof``). ``ended_at`` is None while it runs."""
 
     id: str
     primary: str
@@ -38,6 +39,7 @@ class Rehearsal:
     silent: Sequence[int] = field(default_factory=tuple)
     error: dict[str, Any] | None = None
     picture: bool = False
+    evidence: dict[str, Any] | None = None
     ended_at: datetime | None = None
 
 
@@ -77,17 +79,6 @@ class Rehearsals:
         )
         with self._database.reading() as connection:
             return [_read(row._mapping) for row in connection.execute(wanted)]
-
-    def proofs(self, primary: str) -> dict[str, Outcome]:
-        """By version: what its last rehearsal showed."""
-        wanted = (
-            select(rehearsals.c.version, rehearsals.c.outcome)
-            .where(rehearsals.c.primary == primary)
-            .where(rehearsals.c.outcome != Outcome.BROKEN_OFF)
-            .order_by(rehearsals.c.began_at)
-        )
-        with self._database.reading() as connection:
-            return {row.version: Outcome(row.outcome) for row in connection.execute(wanted)}
 
     def forget(self, primary: str) -> None:
         """With its primary."""

@@ -192,6 +192,19 @@ rehearsals = Table(
     Column("silent", JSON, nullable=False),
     Column("error", JSON(none_as_null=True)),
     Column("picture", Boolean, nullable=False),
+    Column("evidence", JSON(none_as_null=True)),
+)
+
+start_plan = Table(
+    "start_plan",
+    metadata,
+    Column("primary", String(36), primary_key=True),
+    Column("place", Integer, nullable=False),
+    Column("begins", String(16), nullable=False),
+    Column("delay_s", Integer, nullable=False),
+    Column("limit_s", Integer, nullable=False),
+    Column("if_fails", String(16), nullable=False),
+    Column("memory_mib", Integer, nullable=False),
 )
 
 sessions = Table(

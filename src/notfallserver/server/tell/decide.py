@@ -44,6 +44,7 @@ EVENTS: Mapping[str, frozenset[Kind]] = {
     "recovered": _RELIEF,
     "stand-in-restarted": _WARNING,
     "stand-in-elsewhere": _WARNING,
+    "original-kept-off": _WARNING,
     "standin_dropped": _WARNING,
     "handover_failed": _WARNING,
     "overruled": _WARNING,

@@ -84,7 +84,7 @@ def fit(
         )
     drivers = Counter(disk.driver for disk in machine.disks)
     controllers = [_controller(disk, drivers[disk.driver]) for disk in machine.disks]
-    first = _boot_disk(machine)
+    first = boot_disk(machine)
     return VmSpec(
         name=name,
         title=_plain(machine.hostname),
@@ -135,7 +135,7 @@ def _controller(disk: Disk, siblings: int) -> Controller:
     return fitting
 
 
-def _boot_disk(machine: Machine) -> int:
+def boot_disk(machine: Machine) -> int:
     """The disk the firmware must start from; the first one when nothing tells."""
     for index, disk in enumerate(machine.disks):
         mounts = {one.mountpoint for one in disk.partitions}

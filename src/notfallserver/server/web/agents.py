@@ -41,6 +41,10 @@ def agents_router(door: AgentDoor) -> APIRouter:
     async def poll(agent: Agent, request: Request) -> dict[str, Any]:
         return await run_waiting(door.poll, agent, await read_object(request))
 
+    @router.post("/kept-off")
+    async def kept_off(agent: Agent, request: Request) -> dict[str, Any]:
+        return await run_in_threadpool(door.kept_off, agent, await read_object(request))
+
     @router.post("/runs")
     async def begin(agent: Agent, request: Request) -> dict[str, Any]:
         return await run_in_threadpool(door.begin, agent, await read_object(request))

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from notfallserver.server.cycle.actions import RecoveryPlan, VersionInfo
+from notfallserver.server.cycle.choice import Offer, Role
 from notfallserver.server.cycle.handover.plan import LEFT
 from notfallserver.server.cycle.normal.deep import days_of, read_deep
 from notfallserver.server.cycle.normal.forecast import Forecast
@@ -18,6 +19,7 @@ from notfallserver.server.cycle.rehearsals import NOTE
 from notfallserver.server.cycle.trial import TRIAL
 from notfallserver.server.fence.device import read_device
 from notfallserver.server.pool.layout import stamp_time
+from notfallserver.server.pool.proof import Evidence, Grade, Standing, VolumeState
 from notfallserver.server.records.jobs import Job
 from notfallserver.server.records.journal import Entry
 from notfallserver.server.records.primaries import Primary
@@ -136,6 +138,48 @@ class RehearsedAnswer(BaseModel):
         return cls.model_validate(notes[NOTE]) if NOTE in notes else None
 
 
+class VolumeCheckAnswer(BaseModel):
+    """``told`` is the end of what the check printed, or why there was none."""
+
+    volume: str
+    filesystem: str
+    state: VolumeState
+    told: str
+
+
+class ServiceCheckAnswer(BaseModel):
+    name: str
+    passed: bool
+    told: str
+
+
+class EvidenceAnswer(BaseModel):
+    """What was tried with a copy. ``unchecked``: why its file systems were not checked; ``started``
+    is empty where it never got as far as that; ``start_s``: until all answered. ``system``,
+    ``failed_units`` and ``login``: what its systemd says, as far as its agent told. ``compared``
+    files were, ``differing`` of them are not as the original's were."""
+
+    rehearsal: str
+    at: datetime
+    volumes: list[VolumeCheckAnswer]
+    unchecked: str
+    started: bool | None
+    start_s: float | None
+    ports: list[int]
+    silent: list[int]
+    checks: list[ServiceCheckAnswer]
+    system: str
+    failed_units: list[str]
+    login: bool | None
+    compared: int
+    differing: list[str]
+    picture: bool
+
+    @classmethod
+    def of(cls, kept: Evidence | None) -> EvidenceAnswer | None:
+        return cls.model_validate(asdict(kept)) if kept else None
+
+
 class RehearsalAnswer(BaseModel):
     """``outcome``: passed, failed or broken-off. ``answered_s`` seconds after its start the last of
     ``ports`` answered. ``ended_at`` is empty while it runs."""
@@ -152,10 +196,13 @@ class RehearsalAnswer(BaseModel):
     silent: list[int]
     error: ErrorAnswer | None
     picture: bool
+    evidence: EvidenceAnswer | None
 
     @classmethod
     def of(cls, one: Rehearsal) -> RehearsalAnswer:
-        return cls.model_validate({**asdict(one), "version_at": version_time(one.version)})
+        kept = Evidence.from_json(one.evidence) if one.evidence else None
+        told = {"version_at": version_time(one.version), "evidence": EvidenceAnswer.of(kept)}
+        return cls.model_validate({**asdict(one), **told})
 
 
 class TrialAnswer(BaseModel):
@@ -174,7 +221,8 @@ class TrialAnswer(BaseModel):
 class PrimaryAnswer(BaseModel):
     """A primary; times in UTC. ``standin_off``: its stand-in should work, but was switched off, or
     was not switched on again after a power cut. ``shut_down``: it was handed over and is off.
-    ``fence``: what can switch the original off from afar; empty: nothing."""
+    ``fence``: what can switch the original off from afar; empty: nothing. ``boots_by``: bios, uefi
+    or both, which a machine may have to which it is brought back; empty: not known yet."""
 
     uuid: str
     name: str
@@ -191,6 +239,7 @@ class PrimaryAnswer(BaseModel):
     newest_version: str
     newest_version_at: datetime | None
     standin_off: bool
+    boots_by: list[str]
     fence: str
     damaged_versions: int
     deep: DeepAnswer
@@ -225,6 +274,7 @@ class PrimaryAnswer(BaseModel):
             newest_version=primary.newest_version,
             newest_version_at=version_time(primary.newest_version),
             standin_off=is_off(primary),
+            boots_by=primary.notes.get("boots_by", []),
             fence=device.place if (device := read_device(primary.notes)) else "",
             damaged_versions=primary.notes.get("damaged", 0),
             deep=DeepAnswer.of(primary.notes),
@@ -271,6 +321,9 @@ class ApplicationAnswer(BaseModel):
 
 
 class VersionAnswer(BaseModel):
+    """``proof``: passed, failed, or empty where nothing was found out yet; ``grade`` says how
+    much is proved, ``evidence`` by what, ``failed_step`` what failed first."""
+
     stamp: str
     taken_at: datetime
     source: str
@@ -281,12 +334,37 @@ class VersionAnswer(BaseModel):
     newest: bool
     prepared: bool
     proof: str
+    grade: Grade
+    failed_step: Grade | None
+    evidence: EvidenceAnswer | None
     damage: DamageAnswer
     applications: list[ApplicationAnswer]
 
     @classmethod
     def of(cls, version: VersionInfo) -> VersionAnswer:
         return cls.model_validate(asdict(version))
+
+
+class OfferAnswer(BaseModel):
+    """A copy that a stand-in can be started from: ``role`` is proven, newest, or original (the
+    newest of the server itself, where the newest is of a stand-in). ``behind_s``: seconds by which
+    it is older than the newest; ``taken``: it is started where nobody chooses."""
+
+    role: Role
+    stamp: str
+    taken_at: datetime
+    kind: str
+    behind_s: float
+    prepared: bool
+    grade: Grade
+    standing: Standing
+    failed_step: Grade | None
+    proved_at: datetime | None
+    taken: bool
+
+    @classmethod
+    def of(cls, offer: Offer) -> OfferAnswer:
+        return cls.model_validate({**asdict(offer), "proved_at": offer.proved_at or None})
 
 
 class EntryAnswer(BaseModel):
@@ -368,6 +446,7 @@ class MoveAnswer(BaseModel):
     new_serial: str
     new_model: str
     overwrites: list[str]
+    changes: list[str]
 
 
 class PlanAnswer(BaseModel):
@@ -378,6 +457,8 @@ class PlanAnswer(BaseModel):
     moves: list[MoveAnswer]
     untouched: list[str]
     warnings: list[str]
+    grow: bool
+    can_grow: bool
     digest: str
 
     @classmethod

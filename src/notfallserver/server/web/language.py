@@ -24,6 +24,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from notfallserver.server.web.words.history import EVENTS
 from notfallserver.server.web.words.plans import forecast_words, plan_words
 from notfallserver.server.web.words.problems import in_plain_words
+from notfallserver.server.web.words.proof import proof_words
 from notfallserver.server.web.words.situation import Exact, Phrase, Size, Value, Words
 
 HERE = Path(__file__).parent
@@ -44,6 +45,7 @@ KINDS = {
     "replicate": "Replication",
     "prepare": "Preparing the stand-in",
     "activate": "Activation",
+    "start_plan": "Starting several servers",
     "capture": "Capturing the stand-in",
     "recover": "Recovery",
     "switch_back": "Switch-back",
@@ -70,8 +72,11 @@ PHASES = {
     "reading what changed": "reading what changed",
     "waiting for the service": "waiting for the service",
     "switching the original off": "switching the old server off",
+    "checking the file systems": "checking the file systems of the copy",
     "starting in the hidden network": "starting in a network of its own",
+    "checking its services": "checking its services",
     "works in the hidden network": "works in a network of its own",
+    "making it fit the new disks": "making it fit the new disks",
     "copying back": "copying back",
     "last delta": "copying back the last changes",
     "adapting to the new hardware": "adapting to the new hardware",
@@ -88,6 +93,10 @@ PHASES = {
     "mending the index": "mending the index",
     "waiting for other work": "waiting for other work",
     "waiting for other images": "waiting for other images",
+    "asking the network": "asking the network",
+    "waiting for the next one's turn": "waiting for the next one's turn",
+    "waiting until the one before works": "waiting until the one before works",
+    "waiting until they work": "waiting until they work",
     "installing packages": "installing packages",
     "packing the rescue system": "packing the rescue system",
     "writing the medium": "writing the medium",
@@ -212,6 +221,7 @@ def speech(language: str) -> Speech:
         words=spoken.words,
         event=spoken.event,
         who=spoken.who,
+        proof=lambda version: proof_words(version.grade, version.failed_step),
         planned=lambda text: spoken.words(plan_words(text)),
         forecast=lambda forecast: spoken.words(forecast_words(forecast)),
         problem=lambda error: spoken.problem(error.code, error.cause, error.remedy),

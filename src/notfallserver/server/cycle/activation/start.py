@@ -45,13 +45,14 @@ class StartTimes:
 class Answer:
     """After how many seconds which TCP ports answered, and which did not in time.
 
-    ``complete``: all that was waited for was there.
+    ``complete``: all that was waited for was there. ``alive``: its operating system answered.
     """
 
     seconds: float
     ports: list[int]
     silent: list[int]
     complete: bool
+    alive: bool
 
 
 def bring_up(
@@ -67,7 +68,10 @@ def bring_up(
     if hypervisor.state(name) in LIVE:
         return times
     at = time.monotonic()
-    record: dict[str, Any] = {"started_at": datetime.now(timezone.utc).isoformat()}
+    record: dict[str, Any] = {
+        "started_at": datetime.now(timezone.utc).isoformat(),
+        "boots_by": prepared.record.get("boots_by", []),
+    }
     standin = store.make_standin(prepared, record)
     times.clone, at = time.monotonic() - at, time.monotonic()
     hypervisor.define(describe_standin(settings, store.uuid, machine, standin.disks))
@@ -116,8 +120,9 @@ def await_answer(
         ctx.sleep(0.5)
     else:
         silent = sorted(wanted - answering)
-        return Answer(time.monotonic() - began, sorted(answering), silent, complete=False)
-    return Answer(time.monotonic() - began, sorted(answering), [], complete=True)
+        alive = bool(answering) or any(_alive(connect, one) for one in addresses)
+        return Answer(time.monotonic() - began, sorted(answering), silent, False, alive)
+    return Answer(time.monotonic() - began, sorted(answering), [], True, True)
 
 
 def _serves(connect: Connect, address: str, port: int) -> bool:

@@ -48,7 +48,7 @@ def capture(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Capture:
     """Make a version of the stand-in's disks; within ``still`` the stand-in does not write."""
-    base = store.need_newest()
+    base = store.standin_base(standin)
     damage = store.health.of(base.stamp).blocks
     directory = store.paths.incoming
     discard_tree(directory)

@@ -5,7 +5,7 @@ The clone is opened only inside the appliance; this module hands over files and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from notfallserver.server.cycle.standin import describe_standin, hardware_of
@@ -29,8 +29,12 @@ def prepare_image(
     version: Version,
     progress: Callable[[str], None],
     check: Callable[[], None],
+    wanted: Collection[str] = (),
 ) -> Clones:
-    """Adapt a clone of ``version`` to the stand-in's hardware; the same version is done once."""
+    """Adapt a clone of ``version`` to the stand-in's hardware; the same version is done once.
+
+    Images of the versions ``wanted`` are left alone.
+    """
     if (done := store.prepared(version.stamp)) is not None:
         return done
     machine = version.manifest.machine
@@ -61,7 +65,9 @@ def prepare_image(
                 "changes": answer.get("changes", []),
                 "warnings": answer.get("warnings", []),
                 "system": answer.get("system", ""),
+                "boots_by": answer.get("boots_by", []),
             },
+            wanted,
         )
     prepared = store.prepared(version.stamp)
     if prepared is None:

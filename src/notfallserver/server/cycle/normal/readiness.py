@@ -11,18 +11,27 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from notfallserver.server.cycle.normal.forecast import Outlook
+from notfallserver.server.pool.proof import Evidence, Standing, standing
 from notfallserver.server.pool.version import Manifest
 from notfallserver.wire.cards import real_cards
 from notfallserver.wire.facts import Machine
 
+KNOWN_NOTES = (
+    *("nic-driver-missing", "unknown-device", "odd-boot-loader"),
+    *("locked-system", "locked-drivers"),
+)
+"""Of the adaptation, that the page has words for."""
 LOOK_BACK = 3
 """So many runs in a row that read everything are no accident."""
 SCARCE = 0.1
 """Free space below this share of what the primary uses is little for what its stand-in writes."""
 LEAST_FREE = 2 << 30
 """Bytes below which no stand-in should write."""
+MUCH_LESS = 0.25
+"""With less than this share of its memory a stand-in can't do the work."""
 NEARLY = 0.9
 """Memory that is cut by less is no news: firmware and kernel keep some of it for themselves."""
+LUKS = "crypto_LUKS"
 
 
 class Severity(StrEnum):
@@ -46,7 +55,8 @@ class Host:
     """What this emergency server has for a stand-in; sizes in bytes.
 
     ``hypervisor``: it answers; ``accelerated``: it can what the settings want of it;
-    ``witnesses``: there is somebody to ask whether the network works.
+    ``witnesses``: there is somebody to ask whether the network works. ``idle_memory``: what nobody
+    takes now; ``rehearses``: rehearsals begin by themselves.
     """
 
     cpus: int
@@ -59,6 +69,17 @@ class Host:
     accelerated: bool
     uefi: bool
     witnesses: bool
+    idle_memory: int
+    rehearses: bool
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Of ``servers`` stand-ins only ``fits`` find room together; bytes of memory are missing."""
+
+    fits: int
+    servers: int
+    missing: int
 
 
 @dataclass(frozen=True)
@@ -66,7 +87,10 @@ class Facts:
     """What is known of a primary. ``copies``: the newest versions that its agent made, newest
     first; ``prepared``: the newest can start; ``warnings``: code and text of what the adaptation
     noticed; ``failed``: code and
-    cause of the error of jobs of a kind that failed and were not made good."""
+    cause of the error of jobs of a kind that failed and were not made good; ``evidence``: of the
+    version that would start; ``proven``: some version is known to start; ``crowd``: it finds no
+    room when all start together; ``unheard``: addresses whose silence would tell this server
+    nothing."""
 
     machine: Machine | None
     heard: bool
@@ -78,7 +102,11 @@ class Facts:
     prepared: bool = False
     warnings: tuple[tuple[str, str], ...] = ()
     failed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    evidence: Evidence | None = None
+    proven: bool = False
     outlook: Outlook | None = None
+    crowd: Crowd | None = None
+    unheard: tuple[str, ...] = ()
 
 
 def find(facts: Facts, host: Host) -> tuple[Finding, ...]:
@@ -142,8 +170,38 @@ def _image(facts: Facts, host: Host) -> Iterator[Finding]:
         trouble = _why(facts, "prepare")
         yield _blocker("not-prepared", **trouble) if trouble else _warning("not-prepared-yet")
     for code, text in facts.warnings:
-        known = code in ("nic-driver-missing", "unknown-device")
+        known = code in KNOWN_NOTES
         yield _warning(code if known else "image-warning", why=text)
+
+
+def _proof(facts: Facts, host: Host) -> Iterator[Finding]:
+    if not facts.copies:
+        return
+    evidence = facts.evidence
+    if standing(evidence) is Standing.REFUTED:
+        yield _warning("newest-starts-not") if facts.proven else _blocker("starts-not")
+    elif evidence is None and not facts.proven and not host.rehearses:
+        yield _warning("never-rehearsed")
+    for one in evidence.damaged if evidence else ():
+        yield _warning("filesystem-damaged", volume=one.volume, kind=one.filesystem)
+    for check in evidence.failed_checks if evidence else ():
+        yield _warning("check-failed", name=check.name, why=check.told)
+
+
+def _beside(facts: Facts, host: Host) -> Iterator[Finding]:
+    """What belongs to the machine, and is in no copy."""
+    machine = facts.machine
+    if machine is None:
+        return
+    if machine.outside:
+        yield _warning("data-outside", places=", ".join(machine.outside))
+    if machine.licence_keys:
+        yield _warning("licence-key", keys=", ".join(machine.licence_keys))
+    told = any(one.filesystem == LUKS for disk in machine.disks for one in disk.partitions)
+    volumes = facts.evidence.volumes if facts.evidence else ()
+    inside = [one.volume for one in volumes if one.filesystem == LUKS]
+    if inside and not told:  # in a logical volume, where an agent does not look
+        yield _warning("disk-key")
 
 
 def _machine(facts: Facts, host: Host) -> Iterator[Finding]:
@@ -152,10 +210,20 @@ def _machine(facts: Facts, host: Host) -> Iterator[Finding]:
         return
     if machine.firmware == "uefi" and not host.uefi:
         yield _blocker("no-firmware")
-    if any(part.filesystem == "crypto_LUKS" for disk in machine.disks for part in disk.partitions):
+    if any(part.filesystem == LUKS for disk in machine.disks for part in disk.partitions):
         yield _warning("disk-key")
-    if machine.memory and host.memory < machine.memory * NEARLY:
+    if host.memory < machine.memory * MUCH_LESS:
+        yield _blocker("too-little-memory", has=machine.memory, gets=host.memory)
+    elif host.memory < machine.memory * NEARLY:
         yield _warning("less-memory", has=machine.memory, gets=host.memory)
+    if facts.crowd is not None:
+        crowd = facts.crowd
+        yield _warning(
+            "not-together", fits=crowd.fits, servers=crowd.servers, missing=crowd.missing
+        )
+    takes = min(machine.memory, host.memory)
+    if host.idle_memory < takes * NEARLY:
+        yield _warning("memory-taken", idle=host.idle_memory, takes=takes)
     if host.cpus < machine.cpus:
         yield _warning("fewer-processors", has=machine.cpus, gets=host.cpus)
     if facts.heard and not machine.ports:
@@ -177,6 +245,8 @@ def _network(facts: Facts, host: Host) -> Iterator[Finding]:
         for address in nic.leased
         if ":" not in address
     ]
+    if facts.unheard:
+        yield _warning("addresses-unheard", addresses=", ".join(facts.unheard))
     if leased:
         yield _warning("address-leased", address=", ".join(dict.fromkeys(leased)))
 
@@ -197,5 +267,5 @@ def _host(facts: Facts, host: Host) -> Iterator[Finding]:
 
 
 _RULES: tuple[Callable[[Facts, Host], Iterator[Finding]], ...] = (
-    *(_agent, _copies, _image, _host, _network, _machine),
+    *(_agent, _copies, _image, _proof, _host, _network, _machine, _beside),
 )

@@ -15,7 +15,7 @@ from typing import Any
 from notfallserver.server.pool.incoming import Incoming, utc_now
 from notfallserver.server.pool.known import KnownContent
 from notfallserver.server.pool.store import Pool
-from notfallserver.server.pool.version import Manifest, Version, read_applications
+from notfallserver.server.pool.version import Manifest, Version, read_applications, read_sample
 from notfallserver.wire.blocks import Buffer
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Machine, read_machine
@@ -209,6 +209,7 @@ class Runs:
             applications=applications,
             deep=body.get("deep") is True,
             unexplained=_whole(body.get("unexplained")),
+            sample=read_sample(body.get("sample", [])),
         )
         run.version = run.incoming.seal(manifest)
         self._known.refresh()

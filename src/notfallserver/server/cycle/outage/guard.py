@@ -1,7 +1,8 @@
 """The guard's decision: may the stand-in start? Pure.
 
 Any sign of life of the primary refuses, and so does the server's own isolation, because a server
-that hears nobody cannot tell a dead primary from a pulled cable of its own. What cannot be told
+that hears nobody cannot tell a dead primary from a pulled cable of its own; and a server that hears
+machines but no gateway, because it may be on the wrong side of a cut. What cannot be told
 refuses too, unless the primary was just switched off from afar: then its fence device has told.
 A person may overrule with a reason; the caller journals the verdict.
 
@@ -32,6 +33,7 @@ class Reason(StrEnum):
     ALIVE = "alive"
     WRONG_DEVICE = "wrong-device"
     CUT_OFF = "cut-off"
+    SPLIT = "split"
     NO_WITNESS = "no-witness"
     CANNOT_TELL = "cannot-tell"
     OVERRULED = "overruled"
@@ -42,6 +44,7 @@ class Findings:
     """What is known at one moment; ``heartbeat_age`` in seconds, None: never seen.
 
     ``fenced_age``: so many seconds ago its fence device said that it is off; None: it did not.
+    ``gateways``: those of the witnesses that are a way out of the network.
     """
 
     primary: tuple[Sighting, ...]
@@ -49,6 +52,7 @@ class Findings:
     heartbeat_age: float | None
     heartbeat_limit: float = 15.0
     fenced_age: float | None = None
+    gateways: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,15 @@ def decide(findings: Findings) -> Verdict:
             "Check the server's cable and switch, then try again.",
             evidence,
         )
+    if silent := _silent_gateways(findings, witnesses):
+        return _refuse(
+            Reason.SPLIT,
+            f"The gateway {silent} does not answer, though other machines do: the network may be "
+            "cut in two, and the primary alive on the other side.",
+            "Check the switches and the gateway, or overrule with a reason after looking at the "
+            "machine.",
+            evidence,
+        )
     return Verdict(
         True, Reason.SILENT, "The primary is silent and the network works.", "", evidence
     )
@@ -180,6 +193,20 @@ def overrule(verdict: Verdict, because: str) -> Verdict:
         remedy="",
         overruled_because=because,
     )
+
+
+def _silent_gateways(findings: Findings, witnesses: list[Evidence]) -> str:
+    """The gateways that were asked, if none of them answers; one of our machines' is no way out."""
+    told = [
+        one
+        for one in witnesses
+        if one.subject in findings.gateways
+        and one.alive is not Alive.UNKNOWN
+        and not one.key.endswith("-ours")
+    ]
+    if any(one.alive is Alive.YES for one in told):
+        return ""
+    return ", ".join(sorted({one.subject for one in told}))
 
 
 def _refuse(reason: Reason, text: str, remedy: str, evidence: tuple[Evidence, ...]) -> Verdict:

@@ -1,4 +1,4 @@
-"""Probing addresses for signs of life, all at once, within a time limit.
+"""Asking addresses for signs of life, all at once, within a time limit.
 
 :func:`ask` never raises because of the network: what could not be asked is ``None``. It blocks for
 ``limit`` seconds at most and belongs into a thread without an event loop of its own.
@@ -9,26 +9,33 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any
 
 from icmplib import ICMPLibError, async_ping
 
+from notfallserver.server.cycle.outage.legs import Map, without_zone
 from notfallserver.server.cycle.outage.segment import (
     ask_arp,
     ask_neighbours,
     macs_of_our_machines,
 )
 from notfallserver.wire.errors import NotfallError
+from notfallserver.wire.segment import Found
 
 log = logging.getLogger(__name__)
 
 LIMIT = 1.2
 """Seconds a whole :func:`ask` takes when nothing answers; part of the 3 s of an activation."""
 _PINGS = 3
+_THREADS = 32
+NEVER_HEARD = "it lies in no network of this server, and has never answered it"
+
+_Address = IPv4Address | IPv6Address
 
 
 class Way(StrEnum):
@@ -57,19 +64,42 @@ class Sighting:
     port_open: bool = False
     trouble: str = ""
 
+    @property
+    def name(self) -> str:
+        """Of what was asked, for remembering what answered: ``arp 10.0.0.5``, ``tcp:80 ...``."""
+        return (
+            f"{self.way}:{self.port} {self.address}" if self.port else f"{self.way} {self.address}"
+        )
+
 
 def ask(
     addresses: Sequence[str],
     *,
-    interface: str = "",
+    where: Map | None = None,
     ports: Sequence[int] = (),
+    claim: bool = False,
     limit: float = LIMIT,
 ) -> tuple[Sighting, ...]:
-    """Ask every address in every way; ``interface`` is the LAN's bridge, empty: no ARP."""
+    """Ask every address in every way; ``where`` says on which segment each, None: on none.
+
+    ``claim`` asks as one who is about to use the addresses: another server that does the same at
+    the same moment hears it, and a machine that is just starting may give way.
+    """
     known = list(dict.fromkeys(_read(one) for one in addresses))
     if not known:
         return ()
-    return asyncio.run(_ask_all(known, interface, ports, limit))
+    return asyncio.run(_ask_all(known, where or Map(), ports, claim, limit))
+
+
+def weigh(sightings: Sequence[Sighting], where: Map, seen: Collection[str]) -> tuple[Sighting, ...]:
+    """Silence counts only where an answer would have been heard; ``seen`` has the names of what
+    has answered before. Pure."""
+    return tuple(
+        one
+        if one.alive is not False or where.of(one.address).near or one.name in seen
+        else replace(one, alive=None, trouble=NEVER_HEARD)
+        for one in sightings
+    )
 
 
 def lives(sightings: Sequence[Sighting]) -> bool:
@@ -77,7 +107,7 @@ def lives(sightings: Sequence[Sighting]) -> bool:
     return any(one.alive and not one.ours for one in sightings)
 
 
-def _read(address: str) -> IPv4Address | IPv6Address:
+def _read(address: str) -> _Address:
     try:
         return ip_address(address.split("/", maxsplit=1)[0])
     except ValueError:
@@ -87,12 +117,20 @@ def _read(address: str) -> IPv4Address | IPv6Address:
 
 
 async def _ask_all(
-    known: list[IPv4Address | IPv6Address], interface: str, ports: Sequence[int], limit: float
+    known: list[_Address], where: Map, ports: Sequence[int], claim: bool, limit: float
 ) -> tuple[Sighting, ...]:
-    questions = [_ping(str(one), limit) for one in known]
-    questions += [_connect(str(one), port, limit) for one in known for port in ports]
-    if interface:
-        questions.append(_on_segment(known, interface, limit))
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(_THREADS, "probe"))
+    plain = [str(one) for one in known if "%" not in str(one)]  # a router's, it needs no ping
+    questions = [_ping(one, limit) for one in plain]
+    questions += [_connect(one, port, limit) for one in plain for port in ports]
+    segments: dict[str, list[_Address]] = defaultdict(list)
+    for one in known:
+        if where.of(str(one)).interface:
+            segments[where.of(str(one)).interface].append(one)
+    questions += [
+        _on_segment(asked, interface, where, claim, limit) for interface, asked in segments.items()
+    ]
     answers = [one for group in await asyncio.gather(*questions) for one in group]
     ours = {one.address for one in answers if one.ours}
     # A machine of ours that has the address on the segment is also the one that answers its pings.
@@ -162,48 +200,50 @@ async def _connect(address: str, port: int, limit: float) -> list[Sighting]:
 
 
 async def _on_segment(
-    known: list[IPv4Address | IPv6Address], interface: str, limit: float
+    known: list[_Address], interface: str, where: Map, claim: bool, limit: float
 ) -> list[Sighting]:
     old = [one for one in known if isinstance(one, IPv4Address)]
     new = [one for one in known if isinstance(one, IPv6Address)]
+    own = [where.of(str(one)).own for one in old]
+    senders = [IPv4Address(0 if claim or not one else one) for one in own]
     # Local answers come in milliseconds; the rest of the limit belongs to looking up the port.
     time = limit * 0.8
-    old_task = asyncio.to_thread(_heard, ask_arp, old, interface, time)
-    new_task = asyncio.to_thread(_heard, ask_neighbours, new, interface, time)
-    arp, neighbours = await asyncio.gather(old_task, new_task)
+    arp, neighbours = await asyncio.gather(
+        asyncio.to_thread(_heard, lambda: ask_arp(old, interface, time, senders), interface, old),
+        asyncio.to_thread(_heard, lambda: ask_neighbours(new, interface, time), interface, new),
+    )
     machines: frozenset[str] = frozenset()
     if arp.macs or neighbours.macs:
         machines = await asyncio.to_thread(_our_machines, interface)
-    return [
-        Sighting(
-            way,
-            str(one),
-            None if heard.trouble else str(one) in heard.macs,
-            mac=heard.macs.get(str(one), ""),
-            ours=heard.macs.get(str(one)) in machines,
-            trouble=heard.trouble,
-        )
-        for way, asked, heard in ((Way.ARP, old, arp), (Way.NEIGHBOUR, new, neighbours))
-        for one in asked
-    ]
+    told = []
+    for way, asked, heard in ((Way.ARP, old, arp), (Way.NEIGHBOUR, new, neighbours)):
+        for one in asked:
+            plain = str(without_zone(str(one))) if way is Way.NEIGHBOUR else str(one)
+            macs = heard.macs.get(plain, frozenset())
+            told.append(
+                Sighting(
+                    way,
+                    str(one),
+                    None if heard.trouble else bool(macs),
+                    mac=" and ".join(sorted(macs)),
+                    ours=bool(macs) and macs <= machines,
+                    trouble=heard.trouble,
+                )
+            )
+    return told
 
 
 @dataclass(frozen=True)
 class _Heard:
-    macs: dict[str, str]
+    macs: Found
     trouble: str = ""
 
 
-def _heard(
-    question: Callable[[Sequence[Any], str, float], dict[str, str]],
-    addresses: Sequence[IPv4Address | IPv6Address],
-    interface: str,
-    limit: float,
-) -> _Heard:
-    if not addresses:
+def _heard(question: Callable[[], Found], interface: str, asked: Sequence[_Address]) -> _Heard:
+    if not asked:
         return _Heard({})
     try:
-        return _Heard(question(addresses, interface, limit))
+        return _Heard(question())
     except OSError as error:
         return _Heard({}, f"interface {interface}: {error.strerror or error}")
 

@@ -7,7 +7,7 @@ only what is missing is done.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,17 +32,21 @@ class Pulled:
 
 @dataclass(frozen=True)
 class Link:
-    """One target in one recovery of one primary."""
+    """One target in one recovery of one primary; ``grow``: see ``plan.py``. ``ready`` makes of a
+    version what the target shall get, where that is not the version itself."""
 
     desk: Desk
     target: str
     primary: str
     recovery: str
     disks: Sequence[dict[str, object]]
+    grow: bool = False
+    ready: Callable[[JobContext, str], object] = lambda ctx, version: None
 
     def pull(self, ctx: JobContext, version: str, final: bool) -> Pulled:
         """Have the target write what differs of a version and read it back."""
         began = time.monotonic()
+        self.ready(ctx, version)
         self._give({"order": "pull", "version": version, "final": final, "disks": list(self.disks)})
         phase = "last delta" if final else "copying back"
         report = self._await(ctx, "pulled", version, phase)
@@ -55,7 +59,8 @@ class Link:
 
     def adapt(self, ctx: JobContext, original: dict[str, Any]) -> list[str]:
         """Have the target adapt what was written to its hardware; returns the changes."""
-        self._give({"order": "adapt", "disks": list(self.disks), "original": original})
+        order = {"order": "adapt", "disks": list(self.disks), "original": original}
+        self._give({**order, "grow": True} if self.grow else order)
         report = self._await(ctx, "adapted", "", "adapting to the new hardware")
         return [str(one) for one in report.get("changes", [])]
 

@@ -116,11 +116,15 @@ def refuse_without_memory(free: int, own: int, others: Iterable[Need]) -> None:
 
 
 def why_silent(
-    answering: Sequence[int], silent: Sequence[int], addresses: Sequence[str], heard: bool
+    answering: Sequence[int],
+    silent: Sequence[int],
+    addresses: Sequence[str],
+    heard: bool,
+    alive: bool = False,
 ) -> NotfallError:
-    """Why a rehearsal did not pass: by the ports that answered and those that did not, and by
-    whether its network cards were ``heard`` at all."""
-    if answering:
+    """Why a rehearsal did not pass: by the ports that answered and those that did not, whether its
+    system answered at all (``alive``), and whether its network cards were ``heard``."""
+    if answering or alive:
         return NotfallError(
             "rehearsal-ports-silent",
             f"It answers, but not on these ports: {', '.join(str(one) for one in silent)}.",

@@ -26,6 +26,8 @@ from notfallserver.wire.facts import Machine
 
 CLONES = "rehearsal"
 """What its clones are called in the pool."""
+CHECKED = "checked"
+"""And those whose file systems are checked."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from notfallserver.server.web.api import (
     account,
     actions,
     card,
+    checks,
     fencing,
     files,
     handover,
@@ -19,12 +20,14 @@ from notfallserver.server.web.api import (
     rehearsals,
     seeds,
     setting_up,
+    start_plan,
     system,
 )
 
 router = APIRouter(prefix="/api/v1")
 for part in (
-    *(primaries, actions, handover, power, fencing, rehearsals, files, seeds, jobs, journal),
+    *(primaries, actions, handover, start_plan, power, fencing, checks, rehearsals, files, seeds),
+    *(jobs, journal),
     *(people, account, notices, setting_up, card, health, system),
 ):
     router.include_router(part.router)

@@ -10,10 +10,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from notfallserver.server.records.people import Role
 from notfallserver.server.records.primaries import Primary
-from notfallserver.server.web.answers import JobAnswer, PlanAnswer
+from notfallserver.server.web.answers import JobAnswer, OfferAnswer, PlanAnswer
 from notfallserver.server.web.api.primaries import Name
 from notfallserver.server.web.peer import house_of
-from notfallserver.server.web.people import Administrator, Operator, require_role
+from notfallserver.server.web.people import Administrator, Operator, Person, require_role
 from notfallserver.wire.errors import NotfallError
 
 router = APIRouter(tags=["actions"])
@@ -23,13 +23,15 @@ class ActivateRequest(BaseModel):
     """``overrule_reason`` starts the stand-in against the guard's advice, and is journalled.
 
     ``switch_off``: the original is switched off from afar first, whether it lives or not; the guard
-    decides afterwards.
+    decides afterwards. ``version``: the copy; left out: the one that is marked ``taken`` among the
+    offers.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     overrule_reason: str = Field(default="", max_length=1000)
     switch_off: bool = False
+    version: str | None = Field(default=None, max_length=64)
 
 
 class ReplicateRequest(BaseModel):
@@ -49,12 +51,14 @@ class ScrubRequest(BaseModel):
 
 
 class PlanRequest(BaseModel):
-    """``disks``: old disk's name -> new disk's name; left out, the server chooses."""
+    """``disks``: old disk's name -> new disk's name, several may go onto one; left out, the server
+    chooses. ``grow``: filesystems become as large as the new disks."""
 
     model_config = ConfigDict(extra="forbid")
 
     code: str = Field(min_length=1, max_length=40)
     disks: dict[str, str] | None = Field(default=None, max_length=256)
+    grow: bool = False
 
 
 class RecoverRequest(PlanRequest):
@@ -122,8 +126,17 @@ def activate(request: Request, name: Name, body: ActivateRequest, who: Operator)
             "Either the original is switched off, and the guard decides then, or it is overruled.",
             "Leave one of them out.",
         )
-    job = house_of(request).conductor.activate(primary.uuid, who, reason, body.switch_off)
+    job = house_of(request).conductor.activate(
+        primary.uuid, who, reason, body.switch_off, body.version
+    )
     return JobAnswer.of(job, primary.name)
+
+
+@router.get("/primaries/{name}/offers")
+def list_offers(request: Request, name: Name, who: Person) -> list[OfferAnswer]:
+    """The copies that a stand-in can be started from, the newest proven one first."""
+    found = house_of(request).conductor.choice.offers(_primary(request, name))
+    return [OfferAnswer.of(one) for one in found]
 
 
 @router.post("/primaries/{name}/recovery-plan")
@@ -131,14 +144,14 @@ def plan_recovery(request: Request, name: Name, body: PlanRequest, who: Operator
     """What a recovery would do; changes nothing."""
     primary = _primary(request, name)
     conductor = house_of(request).conductor
-    return PlanAnswer.of(conductor.plan_recovery(primary.uuid, body.code, body.disks))
+    return PlanAnswer.of(conductor.plan_recovery(primary.uuid, body.code, body.disks, body.grow))
 
 
 @router.post("/primaries/{name}/recover", status_code=202)
 def recover(request: Request, name: Name, body: RecoverRequest, who: Operator) -> JobAnswer:
     primary = _primary(request, name)
     conductor = house_of(request).conductor
-    job = conductor.recover(primary.uuid, body.code, body.disks, body.confirmed, who)
+    job = conductor.recover(primary.uuid, body.code, body.disks, body.confirmed, who, body.grow)
     return JobAnswer.of(job, primary.name)
 
 

@@ -62,6 +62,7 @@ class SettingsRequest(BaseModel):
     scrub_days: int | None = None
     scrub_mib_s: int | None = None
     rehearsal_days: int | None = None
+    rehearse_each_copy: int | None = None
     trial_hours: int | None = None
     heartbeat_timeout_s: int | None = None
     reset: list[str] = Field(default=[], max_length=len(CHANGEABLE))

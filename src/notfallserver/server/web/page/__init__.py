@@ -25,12 +25,13 @@ from notfallserver.server.web.page import (
     server,
     setting_up,
     settings,
+    start_plan,
 )
 
 router = APIRouter(include_in_schema=False)
 for _module in (
-    *(login, home, setting_up, adding, primary, emergency, console, recovery, rehearsal, files),
-    *(handover,),
+    *(login, home, start_plan, setting_up, adding, primary, emergency, console, recovery),
+    *(rehearsal, files, handover),
     *(jobs, journal, server, people, account, card, notices, settings, primary_settings),
 ):
     router.include_router(_module.router)

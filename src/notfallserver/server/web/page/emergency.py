@@ -10,13 +10,14 @@ from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from notfallserver.server.cycle.state import State
-from notfallserver.server.web.api.actions import ActivateRequest, activate
+from notfallserver.server.web.api.actions import ActivateRequest, activate, list_offers
 from notfallserver.server.web.api.primaries import Name
 from notfallserver.server.web.page.overview import mark, overview_of
 from notfallserver.server.web.page.show import go, show
 from notfallserver.server.web.peer import house_of
 from notfallserver.server.web.people import Operator, Person
 from notfallserver.server.web.words.findings import findings_of
+from notfallserver.server.web.words.proof import offer_words
 from notfallserver.wire.errors import NotfallError
 
 Part = Annotated[str, Query(max_length=80)]
@@ -44,9 +45,9 @@ def findings(request: Request, name: Name, who: Operator) -> HTMLResponse:
     house = house_of(request)
     row = house.catalogue.primaries.find(name)
     found = findings_of(house.conductor.examine(row.uuid), row.last_seen)
-    return show(
-        request, "parts/findings.html", {**overview_of(request, name).values(), "found": found}
-    )
+    offers = [(one, offer_words(one, one.failed_step)) for one in list_offers(request, name, who)]
+    values = {**overview_of(request, name).values(), "found": found, "offers": offers}
+    return show(request, "parts/findings.html", values)
 
 
 @router.post("/emergency")
@@ -56,9 +57,12 @@ def start(
     who: Operator,
     reason: Annotated[str, Form(max_length=1000)] = "",
     switch_off: Annotated[bool, Form()] = False,
+    version: Annotated[str, Form(max_length=64)] = "",
 ) -> Response:
-    """Start the stand-in; ``reason`` overrules the guard, ``switch_off`` kills the original."""
-    activate(request, name, ActivateRequest(overrule_reason=reason, switch_off=switch_off), who)
+    """Start the stand-in; ``reason`` overrules the guard, ``switch_off`` kills the original,
+    ``version`` is the copy that was chosen."""
+    body = ActivateRequest(overrule_reason=reason, switch_off=switch_off, version=version or None)
+    activate(request, name, body, who)
     return go(request, f"/p/{name}/emergency")
 
 

@@ -9,6 +9,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
+from notfallserver.server.cycle.plans.run import KIND
+from notfallserver.server.cycle.state import State
 from notfallserver.server.records.events import PrimaryHeard
 from notfallserver.server.web.answers import JobAnswer, PrimaryAnswer
 from notfallserver.server.web.api.setting_up import Stand, stand_of
@@ -80,6 +82,8 @@ def _tiles(request: Request, find: str) -> dict[str, object]:
         "total": len(found),
         "find": find,
         "counts": counts,
+        "down": sum(one.state == State.OUTAGE and bool(one.newest_version) for one in primaries),
+        "starting": any(one.kind == KIND for one in jobs),
         "other_jobs": [JobAnswer.of(one) for one in jobs if one.primary is None],
         "health": house.health.grade,
     }

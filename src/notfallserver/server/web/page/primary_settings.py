@@ -13,6 +13,8 @@ from fastapi.responses import Response
 
 from notfallserver.server.cycle.normal.limit_text import window_text
 from notfallserver.server.cycle.normal.limits import LIMITS, Limits, read_limits
+from notfallserver.server.cycle.rehearsal.checks import MOST
+from notfallserver.server.web.api.checks import set_checks, show_checks
 from notfallserver.server.web.api.fencing import fence_of, forget_fence, set_fence, test_fence
 from notfallserver.server.web.api.primaries import (
     LimitsRequest,
@@ -24,6 +26,7 @@ from notfallserver.server.web.api.primaries import (
     set_limits,
     set_schedule,
 )
+from notfallserver.server.web.page.checks_form import KINDS, TypedCheck, read_check, without
 from notfallserver.server.web.page.fence_form import DEVICES, TypedDevice, read_form
 from notfallserver.server.web.page.show import go, show
 from notfallserver.server.web.peer import house_of
@@ -180,6 +183,32 @@ def forget(request: Request, name: Name, who: Administrator) -> Response:
     return go(request, f"/p/{name}/settings?saved=true#fence")
 
 
+@router.post("/checks")
+def add_check(
+    request: Request,
+    name: Name,
+    who: Administrator,
+    typed: Annotated[TypedCheck, Depends(read_check)],
+) -> Response:
+    known = show_checks(request, name, who).checks
+    try:
+        if len(known) >= MOST:
+            raise NotfallError("bad-check", f"There can be at most {MOST} checks.", status=422)
+        set_checks(request, name, typed.request(known), who)
+    except NotfallError as error:
+        return _page(request, name, check=typed, checking=error)
+    return go(request, f"/p/{name}/settings?saved=true#checks")
+
+
+@router.post("/checks/remove")
+def remove_check(
+    request: Request, name: Name, who: Administrator, check: Annotated[str, Form(max_length=520)]
+) -> Response:
+    known = show_checks(request, name, who).checks
+    set_checks(request, name, without(known, check), who)
+    return go(request, f"/p/{name}/settings?saved=true#checks")
+
+
 @router.post("/remove")
 def remove(
     request: Request,
@@ -204,6 +233,8 @@ def _page(
     device: TypedDevice | None = None,
     fencing: NotfallError | None = None,
     asked: str = "",
+    check: TypedCheck | None = None,
+    checking: NotfallError | None = None,
 ) -> Response:
     primary = primary_answer(request, name)
     if typed is None:
@@ -226,8 +257,12 @@ def _page(
         "agents": [one for one in fencing_agents if one not in dict(DEVICES)],
         "fencing": fencing,
         "asked": asked,
+        "checks": show_checks(request, name, ""),
+        "check": check or TypedCheck(),
+        "check_kinds": KINDS,
+        "checking": checking,
     }
-    problem = error or removal or fencing
+    problem = error or removal or fencing or checking
     return show(request, "primary_settings.html", values, problem.status if problem else 200)
 
 

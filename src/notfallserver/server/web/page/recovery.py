@@ -3,11 +3,13 @@ follows the state."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, Response
+from pydantic import StringConstraints
 
 from notfallserver.server.cycle.state import State
 from notfallserver.server.rescue_medium import find_medium
@@ -22,6 +24,12 @@ from notfallserver.wire.errors import NotfallError
 Part = Annotated[str, Query(max_length=80)]
 router = APIRouter()
 Code = Annotated[str, Form(min_length=1, max_length=40)]
+Grow = Annotated[bool, Form()]
+Chosen = Annotated[
+    Sequence[Annotated[str, StringConstraints(max_length=200)]], Form(max_length=256)
+]
+_UNCLEAR = frozenset({"disks-not-clear", "too-few-disks", "bad-disk-names"})
+"""A person has to say which disk is which."""
 
 
 @router.get("/p/{name}/recovery")
@@ -46,16 +54,33 @@ def no_plan(request: Request, name: Name, who: Person) -> Response:
 
 
 @router.post("/p/{name}/recovery/plan")
-def plan(request: Request, name: Name, who: Operator, code: Code) -> HTMLResponse:
-    """What would be overwritten; changes nothing."""
+def plan(
+    request: Request,
+    name: Name,
+    who: Operator,
+    code: Code,
+    grow: Grow = False,
+    disk: Chosen = (),
+) -> HTMLResponse:
+    """What would be overwritten; changes nothing. ``disk``: ``OLD=NEW`` for each that is chosen."""
     house = house_of(request)
     values = _present(request, name)
-    made = house.conductor.plan_recovery(house.catalogue.primaries.find(name).uuid, code, None)
-    values |= {
-        "plan": PlanAnswer.of(made),
-        "target": TargetAnswer.of(house.catalogue.targets.find(made.target)),
-        "code": code,
-    }
+    row = house.catalogue.primaries.find(name)
+    values |= {"code": code, "old_disks": row.machine.disks if row.machine else []}
+    values["chosen"] = named = _named(disk)
+    try:
+        made = house.conductor.plan_recovery(row.uuid, code, named or None, grow)
+    except NotfallError as error:
+        if error.code not in _UNCLEAR:
+            raise
+        target = TargetAnswer.of(house.catalogue.targets.by_code(code))
+        values |= {"error": error, "target": target}
+    else:
+        target = TargetAnswer.of(house.catalogue.targets.find(made.target))
+        values |= {"plan": PlanAnswer.of(made), "target": target}
+        values["chosen"] = named or {
+            old: move.new_name for move in made.moves for old in move.old_name.split(" + ")
+        }
     return show(request, "parts/plan.html" if by_script(request) else "recovery.html", values)
 
 
@@ -66,11 +91,13 @@ def begin(
     who: Operator,
     code: Code,
     confirmed: Annotated[str, Form(min_length=1, max_length=64)],
+    grow: Grow = False,
+    disk: Chosen = (),
 ) -> Response:
     """``confirmed`` is the digest of the plan that was shown."""
     house = house_of(request)
     uuid = house.catalogue.primaries.find(name).uuid
-    house.conductor.recover(uuid, code, None, confirmed, who)
+    house.conductor.recover(uuid, code, _named(disk) or None, confirmed, who, grow)
     return go(request, f"/p/{name}/recovery")
 
 
@@ -106,6 +133,12 @@ def rescue_medium(request: Request, who: Operator) -> FileResponse:
     )
 
 
+def _named(chosen: Sequence[str]) -> dict[str, str]:
+    """Old disk's name -> new disk's name; one that is left out has no new name."""
+    pairs = (one.partition("=") for one in chosen)
+    return {old: new for old, _, new in pairs if old and new}
+
+
 def _moment(at: str, offset: str) -> datetime:
     try:
         found = datetime.fromisoformat(at + offset)
@@ -128,6 +161,7 @@ def _present(request: Request, name: str) -> dict[str, object]:
         "job": shown.job("recover", "switch_back"),
         "failed": failed,
         "plan": None,
+        "error": None,
         "code": "",
         "medium": find_medium(house.settings.data_dir / "rescue") is not None,
     }

@@ -34,6 +34,7 @@ def save(
     rehearsal_days: Count,
     trial_hours: Count,
     heartbeat_timeout_s: Count,
+    rehearse_each_copy: Count = 0,
     witnesses: Annotated[str, Form(max_length=1000)] = "",
 ) -> Response:
     """Only what differs from the file is kept, so that the file goes on to decide the rest."""
@@ -45,6 +46,7 @@ def save(
         "scrub_days": scrub_days,
         "scrub_mib_s": scrub_mib_s,
         "rehearsal_days": rehearsal_days,
+        "rehearse_each_copy": rehearse_each_copy,
         "trial_hours": trial_hours,
         "heartbeat_timeout_s": heartbeat_timeout_s,
     }

@@ -14,6 +14,7 @@ TITLES = {
     Reason.ALIVE: "It still shows signs of life",
     Reason.WRONG_DEVICE: "Something still answers for it",
     Reason.CUT_OFF: "The emergency server is cut off itself",
+    Reason.SPLIT: "Part of the network is missing",
     Reason.NO_WITNESS: "It can't be told who is cut off",
     Reason.CANNOT_TELL: "It can't be told whether it is down",
     Reason.OVERRULED: "The check was overruled",
@@ -34,6 +35,11 @@ REMEDIES = {
     Reason.CUT_OFF: (
         "None of the machines that normally answer does. Check the network cable and the switch "
         "of the emergency server. Then look again."
+    ),
+    Reason.SPLIT: (
+        "Other machines answer, but the way out (the router) doesn't. Perhaps the server works on "
+        "where the router is. Check the switches and the router, or go to the server and look "
+        "whether it is off."
     ),
     Reason.NO_WITNESS: (
         "There is no other machine that the emergency server could ask. Go to the server and "

@@ -70,6 +70,11 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "The emergency server is cut off from the network, so the stand-in was not started.",
         "Check its network cable and the switch. Then look again.",
     ),
+    "guard-split": (
+        "The router doesn't answer, though others do, so the stand-in was not started: perhaps the "
+        "server works on behind a broken connection.",
+        "Check the switches and the router, or go to the server and look whether it is off.",
+    ),
     "guard-no-witness": (
         "Nobody could say whether the network works, so the stand-in was not started.",
         "Go to the server and look whether it is off.",
@@ -200,15 +205,36 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "Put in another disk, or use another machine.",
     ),
     "target-disk-too-small": (
-        "A disk of the machine is too small.",
-        "Put in a disk that is at least as large as the old one.",
+        "A disk of the machine is too small, even if all is made as small as it can be.",
+        "Use a larger disk. The details say how large it must be at least.",
+    ),
+    "layout-not-possible": (
+        "What several disks held can't be put onto one here.",
+        "Use as many disks as the old machine had.",
+    ),
+    "no-free-partition": (
+        "What several disks held can't be put onto one here.",
+        "Use as many disks as the old machine had.",
+    ),
+    "contents-do-not-fit": (
+        "A disk of the machine is too small, even if all is made as small as it can be.",
+        "Use a larger disk. The details say how large it must be at least.",
+    ),
+    "filesystem-damaged": (
+        "A file system of the stand-in needs repair before it can be made smaller.",
+        "Call whoever looks after the server, or use disks as large as the old ones.",
+    ),
+    "not-measured": (
+        "The emergency server can't look into the copy just now, so it is not known whether it "
+        "fits.",
+        "Try again in a minute, or use disks as large as the old ones.",
     ),
     "disks-not-clear": (
         "It is not clear which of the machine's disks may be overwritten.",
-        "Take out those that do not belong to the server, then start it from the medium again.",
+        "Choose below which disk shall be overwritten.",
     ),
     "firmware-differs": (
-        "The machine starts in another way (BIOS or UEFI) than the old one.",
+        "The machine starts in another way (BIOS or UEFI) than the server's system can.",
         "Change that in its firmware settings, then start it from the medium again.",
     ),
     "sector-size-differs": (
@@ -318,6 +344,27 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "Install the package fonts-dejavu-core on the emergency server.",
     ),
     "bad-time": ("This is no time.", "Choose day and time of day."),
+    "nothing-to-start": (
+        "No server was chosen, or none is down any more.",
+        "Look at the list of all servers.",
+    ),
+    "start-plan-runs": (
+        "Servers are being started already.",
+        "Watch it, or stop it: what has started goes on.",
+    ),
+    "start-plan-stopped": (
+        "A server did not start, and nothing may start after it then.",
+        "See what is the matter with it; then start the others.",
+    ),
+    "bad-start-plan": (
+        "A place in the start plan can't be used as it was typed.",
+        "Waiting for a server takes 10 seconds at least; its stand-in needs 64 MiB at least.",
+    ),
+    "no-room": (
+        "The emergency server has too little memory left for it, or too little space.",
+        "Shut another stand-in down, or let its stand-in have less memory in the start plan.",
+    ),
+    "job-cancelled": ("Somebody stopped it.", "Start it on its own page."),
     "rehearsal-under-way": (
         "A rehearsal is running already. Only one at a time is possible.",
         "End it, or wait until it is over.",
@@ -340,10 +387,30 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "They may need another machine, and in a rehearsal there is none. Whoever looks after the "
         "server can tell.",
     ),
+    "rehearsal-check-failed": (
+        "The copy started, but not all of its services passed their checks.",
+        "They may need another machine, and in a rehearsal there is none. Whoever looks after the "
+        "server can tell.",
+    ),
+    "bad-check": (
+        "This can't be checked so.",
+        "Name a port, the address of a page such as https://shop.example/login, or a script that "
+        "lies on the emergency server.",
+    ),
     "rehearsal-no-address": (
         "The copy started, but nothing answered under the server's addresses.",
         "If the server gets its address from a router, that is normal: in a rehearsal there is no "
         "router. Otherwise show the picture to whoever looks after the server.",
+    ),
+    "rehearsal-filesystem-damaged": (
+        "A file system in the copy is damaged.",
+        "Have that file system checked on the server itself. If it is sound there, everything is "
+        "read once more by itself, and the next copy is tried again.",
+    ),
+    "rehearsal-content-differs": (
+        "Files in the copy are not as they are on the server.",
+        "Everything is read once more by itself, and the next copy is tried again. If it stays so, "
+        "have the disks and the memory of both machines checked.",
     ),
     "rehearsal-silent": (
         "The copy did not come up.",

@@ -56,6 +56,15 @@ WORDS: dict[str, tuple[str, str]] = {
         "No network card of this server is known, so its stand-in would have none.",
         "Look at the server's network, then copy again.",
     ),
+    "starts-not": (
+        "Its copy did not start in a rehearsal, and none is known to start.",
+        "Its page has a picture of the screen: show it to whoever looks after the server.",
+    ),
+    "too-little-memory": (
+        "The emergency server has far too little memory for this stand-in: %(gets)s instead of "
+        "%(has)s.",
+        "Give the emergency server more memory.",
+    ),
     # warnings
     "agent-differs": (
         "Its agent has version %(agent)s, the emergency server %(program)s.",
@@ -102,6 +111,15 @@ WORDS: dict[str, tuple[str, str]] = {
         "Its system waits for a disk that is not copied: %(why)s",
         "Take that line out, or add the option nofail, on the server.",
     ),
+    "locked-system": (
+        "Its system is encrypted: the stand-in is fitted to its hardware only after the key.",
+        "Rehearse once with the key typed: only then it is known that the stand-in starts.",
+    ),
+    "locked-drivers": (
+        "Its system is encrypted and can come back only to a machine of the same kind: %(why)s",
+        "On the server write MODULES=most into /etc/initramfs-tools/initramfs.conf, run "
+        "update-initramfs -u, then copy again.",
+    ),
     "image-warning": ("A note from making it ready: %(why)s", "Show it to whoever looks after it."),
     "disk-key": (
         "Its disks are encrypted: when the stand-in starts, somebody must type the key.",
@@ -111,13 +129,60 @@ WORDS: dict[str, tuple[str, str]] = {
         "Its stand-in gets less memory: %(gets)s instead of %(has)s.",
         "It will be slower. Give the emergency server more memory if that is not enough.",
     ),
+    "not-together": (
+        "If all servers are down at once, only %(fits)s of %(servers)s stand-ins find room, and "
+        "this one does not: %(missing)s of memory are missing.",
+        "Give the emergency server more memory or some stand-ins less, or let this server start "
+        "earlier: in the start plan.",
+    ),
     "fewer-processors": (
         "Its stand-in gets fewer processors: %(gets)s instead of %(has)s.",
         "It will be slower. Nothing to do if that is enough for an emergency.",
     ),
+    "memory-taken": (
+        "Other machines take the memory now that its stand-in needs: %(takes)s, of which %(idle)s "
+        "are free.",
+        "Give the emergency server more memory, or see that not everything runs at once.",
+    ),
+    "newest-starts-not": (
+        "Its newest copy did not start in a rehearsal. An older one did, and is kept ready.",
+        "Its page has a picture of the screen: show it to whoever looks after the server.",
+    ),
+    "never-rehearsed": (
+        "No copy of it was ever started in a rehearsal, and none is planned.",
+        "Rehearse the emergency once; how often it happens by itself is in the settings.",
+    ),
+    "filesystem-damaged": (
+        "A file system in its copy is damaged: %(volume)s (%(kind)s).",
+        "Have that file system checked on the server itself, at its next restart.",
+    ),
+    "check-failed": (
+        "In the rehearsal a check of its services failed. %(name)s: %(why)s",
+        "See whether the service needs another machine, which there is none of in a rehearsal. "
+        "Checks are in its settings.",
+    ),
+    "odd-boot-loader": (
+        "It has a boot loader that is not known here: %(why)s",
+        "Rehearse the emergency: if its copy starts there, it will start on the worst day.",
+    ),
+    "data-outside": (
+        "It uses data that is in no copy, because it lies on other disks or machines: %(places)s",
+        "See that this data is there without the server, or protect the machine that holds it.",
+    ),
+    "licence-key": (
+        "A licence key is plugged into it, which its stand-in will not have: %(keys)s",
+        "Ask the maker for a licence for emergencies, or plug the key into the emergency server "
+        "and pass it on to the stand-in.",
+    ),
     "no-services": (
         "No service of this server is known, so it can't be told whether its stand-in answers.",
         "Nothing to do if the server offers nothing on the network; else look at its firewall.",
+    ),
+    "addresses-unheard": (
+        "The emergency server can't tell whether %(addresses)s is silent, so it would not start "
+        "the stand-in by itself.",
+        "Connect it to that network, or name what switches the server off from afar. If nobody is "
+        "served there: ignored_networks under [guard] in the settings file.",
     ),
     "address-leased": (
         "Its address %(address)s comes from a DHCP server. The stand-in asks for it again.",
@@ -138,7 +203,7 @@ READY = "Nothing stands in the way of a stand-in"
 NOT_READY = "A stand-in could not start today"
 LOOK_AT = "A stand-in can start; look at this"
 TEXTS = (*(text for pair in WORDS.values() for text in pair), READY, NOT_READY, LOOK_AT)
-_SIZES = frozenset({"free", "needs"})
+_SIZES = frozenset({"free", "needs", "missing", "idle", "takes"})
 _LIGHTS = {Severity.BLOCKER: Light.BAD, Severity.WARNING: Light.WARN}
 
 
@@ -173,7 +238,7 @@ def told(findings: Sequence[Finding]) -> Readiness:
 
 def _told(one: Finding) -> Told:
     text, remedy = WORDS[one.key]
-    sizes = _SIZES | ({"has", "gets"} if one.key == "less-memory" else set())
+    sizes = _SIZES | ({"has", "gets"} if one.key.endswith("-memory") else set())
     values: dict[str, Value] = {
         key: Size(value) if key in sizes and isinstance(value, int) else value
         for key, value in one.values.items()

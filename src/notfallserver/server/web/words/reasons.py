@@ -20,6 +20,7 @@ VERDICTS = {
     Reason.ALIVE: "It still showed signs of life.",
     Reason.WRONG_DEVICE: "It was switched off from afar, but something still answered for it.",
     Reason.CUT_OFF: "The emergency server was cut off from the network itself.",
+    Reason.SPLIT: "The router did not answer: the network may have been cut in two.",
     Reason.NO_WITNESS: "It could not be told who was cut off.",
     Reason.CANNOT_TELL: "It could not be told whether it was down.",
 }
@@ -30,6 +31,7 @@ ENDED = {
 PAUSE = "Nobody could work on it for %(time)s."
 LATE = "It took longer than expected."
 SWITCH_OFF = "Switch the original off."
+KEEPS_OFF = "Its stand-in works. Leave the original so, or switch it off again."
 FELL_OVER = "It had gone off by itself."
 OF_COPY = "The copy of %(at)s"
 OLDER = "The newest one could not be used, so it was the copy of %(at)s."
@@ -41,10 +43,12 @@ STANDIN_EVERY = "A copy of the stand-in every %(every)s"
 STANDIN_ON_REQUEST = "Copies of the stand-in only on request"
 DEEP_EVERY = "A check of everything every %(every)s"
 DEEP_NEVER = "No check of everything"
+IN_ORDER = "In this order: %(names)s"
 TEXTS = (
     *(*VERDICTS.values(), *ENDED.values(), PAUSE, LATE, SWITCH_OFF, FELL_OVER, OF_COPY, OLDER),
+    KEEPS_OFF,
     *(BLOCKS, UNSEEN, EVERY, ON_REQUEST, STANDIN_EVERY, STANDIN_ON_REQUEST, DEEP_EVERY),
-    DEEP_NEVER,
+    *(DEEP_NEVER, IN_ORDER),
 )
 SELF_EVIDENT = frozenset(
     {
@@ -55,7 +59,11 @@ SELF_EVIDENT = frozenset(
 """Events that say all by themselves; what else they tell is of no use to a person."""
 _JUDGED = frozenset({"refused", "outage_seen", "stand-in-held-back"})
 _FAILED = frozenset({"activation_failed", "recovery_failed", "switch_back_failed"})
-_FIXED = {"original-returned": SWITCH_OFF, "stand-in-restarted": FELL_OVER}
+_FIXED = {
+    "original-returned": SWITCH_OFF,
+    "original-kept-off": KEEPS_OFF,
+    "stand-in-restarted": FELL_OVER,
+}
 _OF_COPY = {
     "older-version-used": OLDER,
     "version-damaged": BLOCKS,
@@ -65,6 +73,7 @@ _OF_COPY = {
     "version-unreadable": OF_COPY,
     "damage-in-stand-in": OF_COPY,
     "files-shown": OF_COPY,
+    "older-version-chosen": OF_COPY,
     "seed-exported": OF_COPY,
 }
 
@@ -87,6 +96,8 @@ def reason_of(one: Entry) -> tuple[Words, ...] | None:
         return _recovered(one)
     if one.event == "schedule-changed":
         return _schedule(one.details)
+    if one.event in ("start-plan-changed", "start-plan-begun"):
+        return (Words(IN_ORDER, {"names": ", ".join(one.details.get("order", ()))}),)
     return None
 
 

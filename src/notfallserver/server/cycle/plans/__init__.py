@@ -1,0 +1,1 @@
+"""Starting several stand-ins: their order, what fits together, and carrying it out."""
