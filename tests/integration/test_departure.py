@@ -4,7 +4,9 @@ can be acknowledged any more. Only the machine's services and its power are play
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from agent_receiver import Receiver, command, loop_device, mounted
 from source_machine import Machine, Records
 
+from notfallserver.agent import kernel
 from notfallserver.agent.handover.departure import Departure
 from notfallserver.agent.handover.note import Note
 from notfallserver.agent.place import Place
@@ -132,3 +135,17 @@ def test_one_that_is_cancelled_while_it_shuts_down_is_started_again(
         agent.first.depart(departure(receiver, played, lambda _: pytest.fail("told")))
     assert caught.value.code == "cancelled" and played.started == 1
     assert receiver.store.newest() is None
+
+
+def test_the_power_goes_off_without_a_word() -> None:
+    """In a namespace of processes the kernel ends its first one instead of the machine, in a way
+    that tells what was asked for (reboot(2)): by SIGINT for switching off."""
+    program = "from notfallserver.agent import kernel as k; k.power_off(); print('still here')"
+    assert kernel.may_power_off()
+    done = subprocess.run(
+        ["unshare", "--fork", "--pid", "--", sys.executable, "-c", program],
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stdout == b"" and done.returncode in (128 + signal.SIGINT, -signal.SIGINT)

@@ -132,9 +132,11 @@ class HandOver:
         as well."""
         if read_device(row.notes) is not None:
             return
-        evidence = self.examine(row.uuid).evidence
-        seen = {(one.about, one.alive) for one in evidence if one.kind != "heartbeat"}
-        if ("witness", Alive.YES) not in seen or ("primary", Alive.UNKNOWN) in seen:
+        evidence = [one for one in self.examine(row.uuid).evidence if one.kind != "heartbeat"]
+        hears = any(one.about == "witness" and one.alive is Alive.YES for one in evidence)
+        asked = {one.subject: False for one in evidence if one.about == "primary"}
+        asked |= {one.subject: True for one in evidence if one.alive is not Alive.UNKNOWN}
+        if not hears or not asked or not all(asked.values()):
             raise NotfallError(
                 "hand-over-unguarded",
                 "It could not be told afterwards whether the original is off: no other machine "
