@@ -281,7 +281,7 @@ class Work:
         before = store.newest_prepared()
         record = before.record if before is not None else {}
         told = {key: record.get(key, []) for key in ("changes", "warnings", "boots_by")}
-        with store.preparing(version) as clones:
+        with self.preparing[store.uuid], store.preparing(version) as clones:
             store.seal_prepared(clones, {**told, "system": record.get("system", "")})
 
     def capture(self, ctx: JobContext) -> dict[str, Any]:
