@@ -157,6 +157,14 @@ def test_nothing_starts_before_the_farewell_nor_while_it_still_answers(scene: Sc
     assert [one for one in scene.events() if one in story] == story
 
 
+def test_it_is_refused_where_nobody_could_tell_afterwards_that_it_is_off(scene: Scene) -> None:
+    scene.dry.world.cut_off = True
+    with pytest.raises(NotfallError) as refused:
+        scene.begin()
+    assert refused.value.code == "hand-over-unguarded" and scene.state == State.NORMAL
+    assert "hand_over" not in scene.events()
+
+
 def test_called_back_in_time_it_works_on_and_may_not_go_any_more(scene: Scene) -> None:
     job = scene.begin()
     stamp = scene.await_last(job)
