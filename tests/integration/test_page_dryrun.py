@@ -15,6 +15,7 @@ from playwright.sync_api import expect
 from notfall_lab.browser import Seen, browser
 from notfall_lab.dryrun.house import PASSWORD
 from notfall_lab.dryrun.process import DryRun, dry_run
+from notfall_lab.patience import until
 from notfallserver.server.cycle.choice import Role
 from notfallserver.server.cycle.outage.guard import Reason
 from notfallserver.server.pool.proof import Evidence, Grade
@@ -240,7 +241,9 @@ def test_the_proven_copy_is_offered_before_the_newest(tmp_path: Path, spoken: st
         first.click()
         page.get_by_role("button", name=say("Start the stand-in now")).click()
         state_of(client, "shop", "emergency")
-        job = client.get("/api/v1/jobs?primary=shop&kind=activate").json()[0]
+        ask = "/api/v1/jobs?primary=shop&kind=activate"
+        until(lambda: client.get(ask).json()[0]["finished_at"], 30)
+        job = client.get(ask).json()[0]
         assert job["result"]["version"] == older["stamp"] != newest["stamp"]
         assert seen.problems == []
 

@@ -266,7 +266,7 @@ def test_a_server_is_removed_only_by_its_name(tmp_path: Path) -> None:
         page = seen.page
         seen.log_in(server.password)
         page.goto(seen.url + "/p/shop/settings")
-        page.click("summary")
+        page.locator("details", has=page.locator("input[name=confirm]")).locator("summary").click()
         page.fill("input[name=confirm]", "chop")
         page.click("#remove")
         expect(page.locator("details .problem")).to_contain_text("Nothing was removed")

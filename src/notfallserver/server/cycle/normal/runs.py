@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,6 +70,7 @@ class Runs:
         self._pool = pool
         self._known = known
         self._lock = threading.Lock()
+        self._beginning: dict[str, threading.Lock] = defaultdict(threading.Lock)
         self._runs: dict[str, Run] = {}  # by primary
 
     def of_primary(self, uuid: str) -> Run | None:
@@ -89,16 +91,18 @@ class Runs:
                 "no-disks", "The agent found no disk to protect.", "Name the disks in its settings."
             )
         codecs = [one for one in body.get("codecs", []) if isinstance(one, int)]
-        store = self._pool.add_primary(uuid, name)
-        self._end_older(uuid)
         run_id = secrets.token_hex(8)
-        incoming = store.open_incoming(run_id, machine.disks)
-        self._known.refresh(KNOWN_S)
-        if body.get("deep") is not True:  # which must be told of every block that differs
-            incoming.search = lambda digests: self._known.find(uuid, digests)
-        with self._lock:
-            last = body.get("last") is True
-            self._runs[uuid] = Run(run_id, uuid, name, machine, incoming, last)
+        # What an agent asked for that was killed may still be under way when its next one asks.
+        with self._beginning[uuid]:
+            store = self._pool.add_primary(uuid, name)
+            self._end_older(uuid)
+            incoming = store.open_incoming(run_id, machine.disks)
+            self._known.refresh(KNOWN_S)
+            if body.get("deep") is not True:  # which must be told of every block that differs
+                incoming.search = lambda digests: self._known.find(uuid, digests)
+            with self._lock:
+                last = body.get("last") is True
+                self._runs[uuid] = Run(run_id, uuid, name, machine, incoming, last)
         return {
             "run": run_id,
             # An agent that tracked writes counts disks as it did then: if they moved, it must
