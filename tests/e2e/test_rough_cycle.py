@@ -15,6 +15,7 @@ import pytest
 from notfall_lab import cycle
 from notfall_lab.cycle import BOOT_S, Play, TargetSpec
 from notfall_lab.hands import COPY_S
+from notfall_lab.patience import until
 from notfall_lab.recipe_guest import UEFI
 from notfall_lab.timeline import Timeline
 from notfall_lab.world import World
@@ -29,13 +30,13 @@ def directory() -> Iterator[Path]:
 
 def await_job(play: Play, kind: str, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """Wait until the newest job of a kind has come so far; it must not fail before."""
-    until = time.monotonic() + COPY_S
+    give_up = time.monotonic() + COPY_S
     while True:
         job = play.world.newest_job(play.name, kind)
         if reached(job):
             return job
         assert job["state"] in ("queued", "running"), job
-        assert time.monotonic() < until, job
+        assert time.monotonic() < give_up, job
         time.sleep(0.2)
 
 
@@ -80,9 +81,9 @@ def primary_dies_in_a_replication(play: Play) -> None:
 
 def activation_survives_the_server(play: Play) -> None:
     play.orders.stop()
-    until = time.monotonic() + 60
+    give_up = time.monotonic() + 60
     while play.world.primary(play.name)["state"] != "outage":
-        assert time.monotonic() < until
+        assert time.monotonic() < give_up
         time.sleep(0.5)
     time.sleep(10)  # the guard takes a heartbeat of the last 15 s for a sign of life
     process = begin(play, "activate")
@@ -142,6 +143,8 @@ def handover_is_called_back(play: Play) -> None:
     play.orders.wait_more(10, 60)
     process = begin(play, "handover", "--yes")
     late = ("shutting down", "frozen", "sending")
+    # The guard is asked first.
+    until(lambda: any(one["kind"] == "hand_over" for one in play.world.jobs(play.name)), 60, 0.5)
     await_job(play, "hand_over", lambda job: job["progress"]["phase"] in late)
     play.world.notfall("undo", play.name, timeout=600)
     process.wait(timeout=COPY_S)
