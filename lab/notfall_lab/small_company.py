@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -147,14 +147,9 @@ class SmallCompany:
     def hypervisor(self) -> LibvirtHypervisor:
         return LibvirtHypervisor(self.lab.uri)
 
-    @contextmanager
-    def catalogue(self) -> Iterator[Catalogue]:
+    def catalogue(self) -> closing[Catalogue]:
         """Beside the server."""
-        catalogue = open_catalogue(self.data)
-        try:
-            yield catalogue
-        finally:
-            catalogue.close()
+        return closing(open_catalogue(self.data))
 
     def page(self, name: str) -> str:
         """What its server says, as the LAN's router sees it; why not, if it does not."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, MutableMapping, Optional, Tuple
 
@@ -109,8 +110,7 @@ class Duty:
                 pause = min(pause * 2, _LONGEST_PAUSE)
                 continue
             if answer.get("order") == "replicate" and self._role() == "primary":
-                deep = answer.get("deep") is True
-                self._replicate_beating(lambda deep=deep: self.replicate(deep))  # type: ignore[misc]
+                self._replicate_beating(partial(self.replicate, answer.get("deep") is True))
             elif answer.get("order") == HAND_OVER and self._role() == "primary":
                 self._replicate_beating(self.hand_over)
             elif answer.get("order") == "stay-off" and self._role() == "primary":

@@ -8,6 +8,7 @@ silent for minutes. A restart of this machine asks anew; ``agent.pyz unfence`` i
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 from urllib.parse import urlsplit
@@ -59,12 +60,12 @@ def stay_off(directory: Path, stop: Stop) -> None:
         held = cards_apart()
         new = [one for one in held if one not in known]
         if new:
-            disguised = inside(lambda new=new: disguise(new))  # type: ignore[misc]
+            disguised = inside(partial(disguise, new))
             known += disguised
             signs.show(apart, loud)
             loud = False
             stop.wait(_SETTLE_S)
-        stay = inside(lambda: _ask_servers(directory, network, known, apart))  # noqa: B023
+        stay = inside(partial(_ask_servers, directory, network, known, apart))
         if stay is False and not look(network).taken:
             log.warning("the emergency server has no stand-in any more: the network comes back")
             hand_back(apart)
