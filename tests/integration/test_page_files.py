@@ -39,6 +39,8 @@ def events(scene: FilesScene, event: str) -> list[dict[str, object]]:
 
 
 def test_a_copy_is_opened_looked_through_and_a_file_saved(scene: FilesScene) -> None:
+    with scene.server.root() as root:  # another test may have left it open
+        root.delete(scene.path())
     with browser(scene.server.url, "en") as seen:
         seen.log_in(scene.server.password)
         page = seen.page
