@@ -26,6 +26,14 @@ class DryRun:
         answer = httpx.post(f"{self.url}/world/{deed}", data={"to": to}, verify=self.trust)
         assert answer.status_code == 303, answer.text
 
+    @contextmanager
+    def slowly(self) -> Iterator[None]:
+        """What begins here lasts twice as long as in life, so that a browser on a
+        busy machine sees it, and comes in time to break it off."""
+        self.happens("speed", "0.5")
+        yield
+        self.happens("speed", str(SPEED))
+
 
 @contextmanager
 def dry_run(temporary: Path, more: int = 0) -> Iterator[DryRun]:

@@ -155,10 +155,10 @@ class PaperWork(Work):
         return result
 
     def _boot(self, ctx: JobContext, ports: int) -> None:
-        lasts = self.world.lasting(BOOT_S)
-        for moment in steps(lasts):
-            ctx.progress("waiting for the service", int(ports * moment / lasts / 1.01), ports)
-            ctx.sleep(lasts / len(steps(lasts)))
+        count = len(steps(self.world.lasting(BOOT_S)))
+        for step in range(1, count + 1):
+            ctx.progress("waiting for the service", int(ports * step / count / 1.01), ports)
+            ctx.sleep(self.world.lasting(BOOT_S) / count)  # the speed may change meanwhile
 
     def capture(self, ctx: JobContext) -> dict[str, Any]:
         row = self.means.catalogue.primaries.find(ctx.primary)
