@@ -268,6 +268,8 @@ def _disks(hardware: Hardware, first: int) -> list[str]:
         kind = device[disk.bus].format(slot=8 + number, number=number)
         size = f"logical_block_size={disk.sector},physical_block_size={disk.sector}"
         place = f"drive=hd{number},serial={serial},bootindex={first + number}"
+        # Linux looks at no SAS disk without an address
+        place += f",wwn={0x3000_0000_0000_0001 + number:#x}" if disk.bus == "mptsas" else ""
         line += ["-device", f"{kind}{place},{size}" if disk.sector != 512 else kind + place]
     return line
 

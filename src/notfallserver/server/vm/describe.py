@@ -171,6 +171,8 @@ def _add_disks(devices: Element, disks: tuple[VmDisk, ...]) -> None:
             serial = serial or f"notfall-{index}"  # an NVMe disk must have one
         if serial and not cdrom:
             _add(node, "serial", serial[: _SERIAL_LIMIT.get(disk.controller, 20)])
+        if disk.controller is Controller.MPTSAS:
+            _add(node, "wwn", _sas_address(index))
         if disk.boot:
             _add(node, "boot", order=str(disk.boot))
         if disk.controller is Controller.NVME:
@@ -234,6 +236,11 @@ def _add_qemu(domain: Element, spec: VmSpec) -> None:
 
 def _nvme_alias(index: int) -> str:
     return f"ua-nvme{index}"
+
+
+def _sas_address(index: int) -> str:
+    """Locally assigned (NAA 3). Linux looks at no SAS disk whose address is nil, as QEMU's is."""
+    return f"{0x3000_0000_0000_0001 + index:016x}"
 
 
 def _letters(index: int) -> str:

@@ -35,8 +35,8 @@ _CONTROLLERS = {
     "ahci": Controller.SATA,
     "ata_piix": Controller.IDE,
     "vmw_pvscsi": Controller.PVSCSI,
+    "mptsas": Controller.MPTSAS,
 }
-# Not mptsas: Linux 6.1 and 6.12 find QEMU's controller, but no disk at it (docs/compatibility.md).
 _CARDS = {
     "virtio_net": NicModel.VIRTIO,
     "e1000e": NicModel.E1000E,
