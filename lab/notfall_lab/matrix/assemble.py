@@ -96,7 +96,7 @@ def assemble(case: Case, wiring: Wiring, directory: Path) -> Made:
             words.append("rootflags=subvol=@rootfs")
         boot.write_grub(tree, case, ids.boot if case.apart else ids.root, root, words)
         boot.write_boot_code(tree, case, layout, disks[0])
-        for left in ("grub.img", "early.cfg"):
+        for left in ("early.cfg", *(one.name for one in (tree / "tmp").glob("*.img"))):
             (tree / "tmp" / left).unlink()
         if "boot-full" in case.odd:
             _fill_up(tree / "boot")

@@ -55,14 +55,19 @@ def write_grub(tree: Path, case: Case, uuid: str, root: str, words: list[str]) -
     if case.root == "device":
         with (tree / "etc/default/grub").open("a") as text:
             text.write("GRUB_DISABLE_LINUX_UUID=true\n")
-    kind = "x86_64-efi" if case.uefi else "i386-pc"
-    if "boot-full" not in case.odd:
-        shutil.copytree(tree / "usr/lib/grub" / kind, tree / "boot/grub" / kind)
     early = f"search.fs_uuid {uuid} root\nset prefix=($root){folder}/grub\n"
     write_file(tree / "tmp/early.cfg", early)
-    options = ["-O", kind, "-p", f"{folder}/grub", "-c", "/tmp/early.cfg", "-o", "/tmp/grub.img"]
-    more = ["fat"] if case.uefi else ["biosdisk"]
-    chroot(tree, "grub-mkimage", *options, *_MODULES, *more)
+    for kind, more in _kinds(case):
+        if "boot-full" not in case.odd:
+            shutil.copytree(tree / "usr/lib/grub" / kind, tree / "boot/grub" / kind)
+        options = ["-O", kind, "-p", f"{folder}/grub", "-c", "/tmp/early.cfg"]
+        chroot(tree, "grub-mkimage", *options, "-o", f"/tmp/{kind}.img", *_MODULES, more)
+
+
+def _kinds(case: Case) -> list[tuple[str, str]]:
+    """GRUB's name of each kind that is installed, and the module by which it reaches its files."""
+    kinds = [(case.bios, ("i386-pc", "biosdisk")), (case.uefi, ("x86_64-efi", "fat"))]
+    return [kind for wanted, kind in kinds if wanted]
 
 
 def boot_folder(case: Case) -> str:
@@ -83,10 +88,12 @@ def write_boot_code(tree: Path, case: Case, layout: Layout, disk: Path) -> None:
     """What lies outside of filesystems; with UEFI the ESP and all on it."""
     if case.uefi:
         _fill_esp(tree, case, layout, disk)
-        return
-    if "boot-code-lost" in case.odd:
-        return
-    core = (tree / "tmp/grub.img").read_bytes()
+    if case.bios and "boot-code-lost" not in case.odd:
+        _write_mbr(tree, layout, disk)
+
+
+def _write_mbr(tree: Path, layout: Layout, disk: Path) -> None:
+    core = (tree / "tmp/i386-pc.img").read_bytes()
     boot = bytearray((tree / "usr/lib/grub/i386-pc/boot.img").read_bytes())
     start = layout.part("grub").start // 512 if layout.has("grub") else 1
     body = bytearray(core)
@@ -107,7 +114,7 @@ def _fill_esp(tree: Path, case: Case, layout: Layout, disk: Path) -> None:
     shape = ["-T", str(esp.size // 512), "-h", "16", "-s", "32", "-N", "77abcd02", "-v", "ESP"]
     run(["mformat", "-i", place, *shape])
     run(["mmd", "-i", place, "::EFI", "::EFI/debian"])
-    files = {"grubx64.efi": tree / "tmp/grub.img"}
+    files = {"grubx64.efi": tree / "tmp/x86_64-efi.img"}
     if case.firmware == "secure":
         files = {"shimx64.efi": tree / _SIGNED_SHIM, "grubx64.efi": tree / _SIGNED_GRUB}
         with (tree / "tmp/early.cfg").open("a") as text:

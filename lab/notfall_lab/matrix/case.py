@@ -27,6 +27,7 @@ class Case:
     name: str
     suite: str = "bookworm"  # bullseye, bookworm, trixie
     firmware: str = "bios"  # bios, uefi, secure (UEFI with Secure Boot)
+    then: str = ""  # the target's firmware where it is another; both boot loaders are there
     table: str = "dos"  # dos, gpt
     initramfs: str = "dep"  # most, dep (initramfs-tools), dracut (hostonly)
     filesystem: str = "ext4"  # ext4, xfs, btrfs (in a subvolume)
@@ -63,8 +64,18 @@ class Case:
         return "dracut" if self.initramfs == "dracut" else "initramfs-tools"
 
     @property
+    def target_firmware(self) -> str:
+        return self.then or self.firmware
+
+    @property
     def uefi(self) -> bool:
-        return self.firmware != "bios"
+        """Whether it has an ESP and a loader on it."""
+        return {self.firmware, self.then} - {"", "bios"} != set()
+
+    @property
+    def bios(self) -> bool:
+        """Whether it has boot code for BIOS."""
+        return "bios" in (self.firmware, self.then)
 
     def disk_name(self, number: int = 0) -> str:
         """What the original calls its disk."""

@@ -26,6 +26,11 @@ CASES = (
     Case("b12-uefi-entry-lost", firmware="uefi", table="gpt", target="sata", odd=("entry-lost",),
          network="netplan", role="primary"),
     Case("b12-secure-boot", firmware="secure", table="gpt", target="nvme", odd=("entry-lost",)),
+    # from one firmware to the other, with the boot loaders of both
+    Case("b12-bios-to-uefi", then="uefi", table="gpt", target="nvme", role="primary",
+         network="networkd-mac"),
+    Case("b12-uefi-to-bios", firmware="uefi", then="bios", table="gpt", target="sata",
+         role="primary"),
     Case("d13-secure-boot", suite="trixie", firmware="secure", table="gpt", target="sata",
          initramfs="dracut", network="networkd"),
     # filesystems

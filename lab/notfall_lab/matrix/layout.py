@@ -74,7 +74,7 @@ class Layout:
 
 def lay_out(case: Case) -> Layout:
     sizes = []
-    if case.table == "gpt" and not case.uefi:
+    if case.table == "gpt" and case.bios:
         sizes.append(("grub", 1))
     if case.uefi:
         sizes.append(("esp", 64))

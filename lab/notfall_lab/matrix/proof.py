@@ -103,7 +103,7 @@ def _check_system(case: Case, told: Told, role: str) -> None:
         missing.append("no swap")
     if case.stack == "raid" and told.one("arrays") != "1":
         missing.append("the array has not both members")
-    if case.firmware == "secure" and told.one("secure") != "1":
+    if case.target_firmware == "secure" and told.one("secure") != "1":
         missing.append("Secure Boot is off")
     if told.one("role") != role:
         missing.append(f"the agent's role is '{told.one('role')}'")

@@ -78,7 +78,7 @@ def _row(case: Case, told: Mapping[str, Any]) -> str:
     cells = (
         case.name,
         _RELEASES[case.suite],
-        f"{case.firmware}, {case.table}",
+        f"{case.firmware}{f' -> {case.then}' if case.then else ''}, {case.table}",
         case.initramfs,
         f"{case.filesystem}{stack}{apart}",
         f"{case.source} -> {case.target}{back}",

@@ -28,6 +28,15 @@ ADAPT_S = 900.0
 _CARD_DRIVERS = {"virtio-net-pci": "virtio_net", "e1000e": "e1000e", "e1000": "e1000"}
 
 
+@dataclass(frozen=True)
+class Way:
+    """The hardware on which a case shall boot, and as what."""
+
+    bus: str
+    role: str
+    firmware: str
+
+
 @dataclass
 class Outcome:
     """What is told of a case; ``boots`` only when everything was proven."""
@@ -71,11 +80,11 @@ class Bench:
         return outcome
 
     def _go(self, case: Case, wiring: Wiring, made: Made, folder: Path, outcome: Outcome) -> None:
-        ways = [(case.target, case.role)]
+        ways = [Way(case.target, case.role, case.target_firmware)]
         if "back" in case.odd:
-            ways.append((case.source, "primary"))
-        for number, (bus, role) in enumerate(ways):
-            job = adaptation(case, wiring, made.layout, bus, role)
+            ways.append(Way(case.source, "primary", case.firmware))
+        for number, way in enumerate(ways):
+            job = adaptation(case, wiring, made.layout, way)
             begun = time.monotonic()
             answer = run_appliance(
                 self.hypervisor, self.medium, made.disks, job, ADAPT_S, Accelerator.TCG
@@ -90,7 +99,7 @@ class Bench:
             outcome.system = answer["system"]
             outcome.changes += answer["changes"]
             outcome.warnings += answer["warnings"]
-            self._boot(case, wiring, made.disks, folder / f"m{number}", bus, role, outcome)
+            self._boot(case, wiring, made.disks, folder / f"m{number}", way, outcome)
 
     def _boot(
         self,
@@ -98,17 +107,16 @@ class Bench:
         wiring: Wiring,
         disks: Sequence[Path],
         folder: Path,
-        bus: str,
-        role: str,
+        way: Way,
         outcome: Outcome,
     ) -> None:
         first, *others = (one.mac for one in wiring.cards)
         hardware = Hardware(
             name=case.name[:40],
-            disks=tuple(HardDisk(one, bus) for one in disks),
+            disks=tuple(HardDisk(one, way.bus) for one in disks),
             mac=first,
             more_macs=tuple(others),
-            firmware=case.firmware,
+            firmware=way.firmware,
             nic=case.card,
             memory=896,
         )
@@ -116,19 +124,18 @@ class Bench:
             begun = time.monotonic()
             machine.power_on()
             try:
-                outcome.kernel = prove(case, wiring, machine, self.lab.network, role)
+                outcome.kernel = prove(case, wiring, machine, self.lab.network, way.role)
             finally:
                 outcome.boot_s = max(outcome.boot_s, round(time.monotonic() - begun, 1))
                 keep_console(machine, self.consoles / f"{case.name}.log")
 
 
-def adaptation(case: Case, wiring: Wiring, layout: Layout, bus: str, role: str) -> dict[str, Any]:
+def adaptation(case: Case, wiring: Wiring, layout: Layout, way: Way) -> dict[str, Any]:
     """The appliance's job: the original as its agent tells it, and the target's hardware."""
     parts = [
         Partition(one.number, one.start, one.size, part_uuid=layout.part_uuid(one.role))
         for one in layout.parts
     ]
-    firmware = "uefi" if case.uefi else "bios"
     disks = [
         Disk(case.disk_name(number), layout.size, driver=DRIVERS[case.source][0], partitions=parts)
         for number in range(case.disks)
@@ -139,11 +146,15 @@ def adaptation(case: Case, wiring: Wiring, layout: Layout, bus: str, role: str) 
     ]
     return {
         "task": "adapt",
-        "machine": Facts(case.name, firmware=firmware, disks=disks).to_json(),
+        "machine": Facts(case.name, firmware=_kind(case.firmware), disks=disks).to_json(),
         "hardware": {
-            "firmware": firmware,
-            "role": role,
-            "disks": [{"driver": DRIVERS[bus][0]}] * case.disks,
+            "firmware": _kind(way.firmware),
+            "role": way.role,
+            "disks": [{"driver": DRIVERS[way.bus][0]}] * case.disks,
             "nics": nics,
         },
     }
+
+
+def _kind(firmware: str) -> str:
+    return "bios" if firmware == "bios" else "uefi"
