@@ -107,6 +107,11 @@ def set_up(album: Album) -> None:
     album.keep("emergency-server", "#health")
     album.look("/p/shop/settings")
     album.keep("server-settings")
+    album.look("/plan")
+    album.keep("start-plan")
+    album.look("/p/shop/hand-over")
+    expect(album.page.locator("#hand-over")).to_be_visible(timeout=SOON)
+    album.keep("hand-over")
 
 
 def outage(album: Album) -> None:
@@ -143,6 +148,20 @@ def way_back(album: Album) -> None:
     album.keep("back")
 
 
+def several(album: Album) -> None:
+    """Two burn at once."""
+    for name in ("shop", "erp"):
+        album.dry.happens("die", _uuid(album, name))
+        tile = album.page.locator(".tiles article", has_text=name)
+        album.look("/")
+        expect(tile.get_by_role("link", name=album.say("Start the stand-in"))).to_be_visible(
+            timeout=SOON
+        )
+    album.look("/plan/start")
+    expect(album.page.locator("#start-these")).to_be_visible(timeout=SOON)
+    album.keep("several")
+
+
 def _uuid(album: Album, name: str) -> str:
     answer = album.page.request.get(f"{album.dry.url}/api/v1/primaries/{name}")
     return str(answer.json()["uuid"])
@@ -168,7 +187,7 @@ def main() -> None:
             seen.page.set_viewport_size({"width": WIDTH, "height": 400})
             seen.log_in(PASSWORD)
             album = Album(seen.page, dry, place, language.speech(spoken))
-            for part in (set_up, outage, way_back):
+            for part in (set_up, outage, way_back, several):
                 part(album)
         size = sum(one.stat().st_size for one in place.glob("*.png"))
         print(f"{place}: {size / 1e6:.1f} MB")
