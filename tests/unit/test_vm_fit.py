@@ -59,10 +59,13 @@ def fitted(machine: Machine, images: list[Path] | None = None, uefi: Uefi | None
     )
 
 
-def with_disks(driver: str, count: int = 1, sector: int = 512) -> list[Controller]:
+def with_disks(
+    driver: str, count: int = 1, sector: int = 512, uefi: Uefi | None = None
+) -> list[Controller]:
     disks = [Disk(f"d{n}", 1 << 30, driver=driver, sector=sector) for n in range(count)]
     images = [Path(f"/pool/{n}.raw") for n in range(count)]
-    return [one.controller for one in fitted(replace(MACHINE, disks=disks), images).disks]
+    machine = replace(MACHINE, disks=disks, firmware="uefi" if uefi else "bios")
+    return [one.controller for one in fitted(machine, images, uefi).disks]
 
 
 def test_keeps_what_identifies_the_machine() -> None:
@@ -85,6 +88,9 @@ def test_picks_the_controller_whose_driver_the_image_has() -> None:
         if controller is not Controller.CDROM:
             assert with_disks(controller.linux_driver) == [controller]
     assert with_disks("megaraid_sas") == [Controller.SATA]
+    firmware = Uefi(Path("/code"), Path("/template"), Path("/nvram"))
+    assert with_disks("mptsas", uefi=firmware) == [Controller.SATA]
+    assert with_disks("vmw_pvscsi", uefi=firmware) == [Controller.PVSCSI]
     assert with_disks("mptsas", 9) == [Controller.SATA] * 9
     assert with_disks("ata_piix", 4) == [Controller.IDE] * 4
     assert with_disks("ata_piix", 5) == [Controller.SATA] * 5

@@ -63,7 +63,8 @@ CASES = (
     Case("d13-dracut-luks", suite="trixie", initramfs="dracut", stack="luks", source="nvme",
          target="nvme", root="mapper", fstab="mapper", firmware="uefi", table="gpt"),
     # the other releases
-    Case("d13-virtio-mptsas", suite="trixie", firmware="uefi", table="gpt", target="mptsas",
+    Case("d13-virtio-mptsas", suite="trixie", target="mptsas", network="ifupdown-dhcp"),
+    Case("d13-uefi-pvscsi", suite="trixie", firmware="uefi", table="gpt", target="pvscsi",
          network="ifupdown-dhcp"),
     Case("d13-most-virtio", suite="trixie", initramfs="most", source="megasas", target="virtio",
          network="nm", role="primary"),

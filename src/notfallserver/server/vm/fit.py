@@ -47,6 +47,8 @@ _CARDS = {
 }
 _LIMITS = {Controller.IDE: 4, Controller.MPTSAS: 8}
 """Most disks of a controller that has no second one in QEMU."""
+_BIOS_ONLY = (Controller.MPTSAS,)
+"""QEMU's UEFI firmware has no driver for these (Debian 12's ovmf)."""
 _ESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
 _STEP = 64 << 20
 _DEFAULT_MEMORY = 2 << 30
@@ -83,7 +85,8 @@ def fit(
             "Install the package 'ovmf'.",
         )
     drivers = Counter(disk.driver for disk in machine.disks)
-    controllers = [_controller(disk, drivers[disk.driver]) for disk in machine.disks]
+    uefi = uefi if machine.firmware == "uefi" else None
+    controllers = [_controller(disk, drivers[disk.driver], uefi) for disk in machine.disks]
     first = boot_disk(machine)
     return VmSpec(
         name=name,
@@ -110,7 +113,7 @@ def fit(
         cpu=cpu,
         # IDE exists only in the older chipset.
         chipset="pc" if Controller.IDE in controllers else "q35",
-        uefi=uefi if machine.firmware == "uefi" else None,
+        uefi=uefi,
         smbios=Smbios(
             uuid=_uuid(machine.smbios_uuid),
             serial=_plain(machine.smbios_serial),
@@ -122,12 +125,14 @@ def fit(
     )
 
 
-def _controller(disk: Disk, siblings: int) -> Controller:
+def _controller(disk: Disk, siblings: int, uefi: Uefi | None) -> Controller:
     """AHCI where the original's controller isn't emulated: every kernel has its driver.
 
     AHCI and IDE disks always have sectors of 512 bytes; others need a controller that can more.
     """
     fitting = _CONTROLLERS.get(disk.driver, Controller.SATA)
+    if uefi is not None and fitting in _BIOS_ONLY:
+        fitting = Controller.SATA
     if siblings > _LIMITS.get(fitting, siblings):
         fitting = Controller.SATA
     if disk.sector != 512 and fitting in (Controller.SATA, Controller.IDE):
