@@ -90,7 +90,7 @@ def test_picks_the_controller_whose_driver_the_image_has() -> None:
     assert with_disks("megaraid_sas") == [Controller.SATA]
     firmware = Uefi(Path("/code"), Path("/template"), Path("/nvram"))
     assert with_disks("mptsas", uefi=firmware) == [Controller.SATA]
-    assert with_disks("vmw_pvscsi", uefi=firmware) == [Controller.PVSCSI]
+    assert with_disks("vmw_pvscsi", uefi=firmware) == [Controller.SATA]
     assert with_disks("mptsas", 9) == [Controller.SATA] * 9
     assert with_disks("ata_piix", 4) == [Controller.IDE] * 4
     assert with_disks("ata_piix", 5) == [Controller.SATA] * 5

@@ -64,8 +64,6 @@ CASES = (
          target="nvme", root="mapper", fstab="mapper", firmware="uefi", table="gpt"),
     # the other releases
     Case("d13-virtio-mptsas", suite="trixie", target="mptsas", network="ifupdown-dhcp"),
-    Case("d13-uefi-pvscsi", suite="trixie", firmware="uefi", table="gpt", target="pvscsi",
-         network="ifupdown-dhcp"),
     Case("d13-most-virtio", suite="trixie", initramfs="most", source="megasas", target="virtio",
          network="nm", role="primary"),
     Case("d11-virtio-sata", suite="bullseye", target="sata", fstab="device", root="device"),

@@ -47,8 +47,8 @@ _CARDS = {
 }
 _LIMITS = {Controller.IDE: 4, Controller.MPTSAS: 8}
 """Most disks of a controller that has no second one in QEMU."""
-_BIOS_ONLY = (Controller.MPTSAS,)
-"""QEMU's UEFI firmware has no driver for these (Debian 12's ovmf)."""
+_BIOS_ONLY = (Controller.MPTSAS, Controller.PVSCSI)
+"""QEMU's UEFI firmware finds no disk at these (Debian 12's ovmf)."""
 _ESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
 _STEP = 64 << 20
 _DEFAULT_MEMORY = 2 << 30
