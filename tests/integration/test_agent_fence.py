@@ -24,10 +24,11 @@ from notfall_lab.namespace import BRIDGE, Network, sh
 from notfall_lab.own_lab import own_name, own_network
 from notfall_lab.patience import until_soon
 from notfall_lab.recipe_guest import BIOS
-from notfallserver.agent import config, install
+from notfallserver.agent import install
 from notfallserver.agent.config import Settings, settings_text
 from notfallserver.agent.fence import own, units
 from notfallserver.agent.place import Place
+from notfallserver.agent.role import DIRECTORY
 from notfallserver.server.agent_package import pack_agent
 from notfallserver.server.host.namespace import in_namespace
 
@@ -179,7 +180,7 @@ def install_agent(disk: Path, server: Server) -> None:
         tree = disk.parent / "tree"
         tree.mkdir()
         stack.enter_context(mounted(f"{device}p1", tree))
-        files = tree / str(config.DIRECTORY).lstrip("/")
+        files = tree / str(DIRECTORY).lstrip("/")
         files.mkdir(mode=0o700)
         for name in ("ca.pem", "cert.pem", "key.pem"):
             shutil.copy(server.config / name, files / name)
@@ -188,10 +189,8 @@ def install_agent(disk: Path, server: Server) -> None:
         program = tree / str(install.PROGRAM).lstrip("/")
         program.parent.mkdir(parents=True)
         program.write_bytes(pack_agent())
-        texts = units.texts(install.PROGRAM, config.DIRECTORY, "/usr/bin/python3")
-        texts[install.UNIT] = install.unit_text(
-            "/usr/bin/python3", install.PROGRAM, config.DIRECTORY
-        )
+        texts = units.texts(install.PROGRAM, DIRECTORY, "/usr/bin/python3")
+        texts[install.UNIT] = install.unit_text("/usr/bin/python3", install.PROGRAM, DIRECTORY)
         folder = tree / "etc/systemd/system"
         (folder / "multi-user.target.wants").mkdir(exist_ok=True)
         for name, text in texts.items():
@@ -204,7 +203,7 @@ def install_agent(disk: Path, server: Server) -> None:
             frozenset([BIOS.mac]),
             {server.url: tuple(server.near)},
         )
-        file = tree / str(Place(config.DIRECTORY).network).lstrip("/")
+        file = tree / str(Place(DIRECTORY).network).lstrip("/")
         file.parent.mkdir(parents=True)
         file.write_text(own.text_of(known))
 

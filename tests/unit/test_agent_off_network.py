@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +141,24 @@ def test_the_unit_comes_before_the_network() -> None:
     assert "Before=network-pre.target" in text and "Wants=network-pre.target" in text
     assert "guard-boot --config /etc/a" in text
     assert "! grep -qs stand-in /etc/a/role" in text
+
+
+def test_its_start_loads_only_what_it_needs(tmp_path: Path) -> None:
+    """Each start of a protected machine waits for it before its network comes up."""
+    program = """
+import sys
+from notfallserver.agent.main import main
+main(["guard-boot", "--config", sys.argv[1]])
+print(*sys.modules)
+"""
+    source = Path(own.__file__).parents[3]
+    line = [sys.executable, "-B", "-S", "-c", program, str(tmp_path)]
+    told = subprocess.run(
+        line, env={"PYTHONPATH": str(source)}, capture_output=True, text=True, check=True
+    )
+    loaded = set(told.stdout.split())
+    ours = {one for one in loaded if one.startswith("notfallserver.agent.")}
+    assert "notfallserver.agent.fence.boot" in ours
+    few = {"main", "role", "stop", "place", "commands"}
+    assert {one.split(".")[2] for one in ours} == {*few, "fence"}
+    assert not loaded & {"ssl", "http.client", "urllib.request", "notfallserver.wire.client"}

@@ -28,6 +28,7 @@ from notfallserver.agent.meeting import Meeting
 from notfallserver.agent.outcome import Outcome
 from notfallserver.agent.place import boot_id, take_lock
 from notfallserver.agent.report import tell_system
+from notfallserver.agent.role import recovery, role
 from notfallserver.agent.run import Replication
 from notfallserver.agent.seed import SeedDesk, check_place, seed_lines
 from notfallserver.agent.servers import Server
@@ -130,14 +131,14 @@ class Duty:
             self._log.warning("%s", error)
 
     def _role(self) -> str:
-        return config.role(self._machine)
+        return role(self._machine)
 
     def poll_body(self, facts: bool, busy: bool) -> Dict[str, Any]:
         """What is told with a poll; ``facts``: with those of the machine."""
         body: Dict[str, Any] = {
             "boot_id": boot_id(),
             "role": self._role(),
-            "recovery": config.recovery(self._machine),
+            "recovery": recovery(self._machine),
             "agent": VERSION,
             "busy": busy,
             "can": [HAND_OVER] if can_hand_over() else [],
