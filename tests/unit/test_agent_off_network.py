@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from notfallserver.agent import commands
 from notfallserver.agent.fence import boot, own, signs
-from notfallserver.agent.fence.apart import ORDER, STAND_IN, TAKEN, Apart
+from notfallserver.agent.fence.apart import LEFT, ORDER, STAND_IN, TAKEN, Apart
 from notfallserver.agent.fence.judge import judge
 from notfallserver.agent.fence.own import Address, Card, Network, network_of
 from notfallserver.agent.fence.units import BOOT, texts
@@ -128,11 +128,11 @@ def test_addresses_are_asked_on_their_cards_as_they_are_called_now() -> None:
     ]
 
 
-@pytest.mark.parametrize("because", [STAND_IN, TAKEN, ORDER])
+@pytest.mark.parametrize("because", [STAND_IN, TAKEN, ORDER, LEFT])
 def test_the_console_says_it_in_two_languages(because: str) -> None:
     text = signs.text_of(Apart(because, (("10.0.0.5", OWN),)))
     assert text.isascii() and "KEEPS OFF THE NETWORK" in text and "BLEIBT VOM NETZ" in text
-    assert (OWN in text) == (because != ORDER)
+    assert (OWN in text) == (because not in (ORDER, LEFT))
     assert max(len(line) for line in text.splitlines()) <= 100
 
 

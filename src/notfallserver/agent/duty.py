@@ -20,8 +20,9 @@ from notfallserver.agent.config import Settings
 from notfallserver.agent.disks.linux import machine_facts, protected_disks
 from notfallserver.agent.fence.order import obey
 from notfallserver.agent.fence.own import remember
-from notfallserver.agent.handover.departure import Departure, switch_off
+from notfallserver.agent.handover.departure import Departure
 from notfallserver.agent.handover.note import Note
+from notfallserver.agent.handover.off import switch_off
 from notfallserver.agent.handover.services import Services, can_hand_over
 from notfallserver.agent.line import Line
 from notfallserver.agent.meeting import Meeting
