@@ -24,10 +24,11 @@ from notfall_lab.namespace import BRIDGE, Network, sh
 from notfall_lab.own_lab import own_name, own_network
 from notfall_lab.patience import until_soon
 from notfall_lab.recipe_guest import BIOS
-from notfallserver.agent import config, install
+from notfallserver.agent import install
 from notfallserver.agent.config import Settings, settings_text
 from notfallserver.agent.fence import own, units
 from notfallserver.agent.place import Place
+from notfallserver.agent.role import DIRECTORY
 from notfallserver.server.agent_package import pack_agent
 from notfallserver.server.host.namespace import in_namespace
 
@@ -172,41 +173,28 @@ class Server(Receiver):
         return answer
 
 
-def install_agent(disk: Path, server: Server) -> None:
-    """What ``agent.pyz install`` leaves on a machine that worked for a while."""
-    with ExitStack() as stack:
-        device = stack.enter_context(loop_disk(disk))
-        tree = disk.parent / "tree"
-        tree.mkdir()
-        stack.enter_context(mounted(f"{device}p1", tree))
-        files = tree / str(config.DIRECTORY).lstrip("/")
-        files.mkdir(mode=0o700)
-        for name in ("ca.pem", "cert.pem", "key.pem"):
-            shutil.copy(server.config / name, files / name)
-        settings = Settings(server.url, server.uuid, ["/dev/vda", "/dev/vdb"])
-        (files / "agent.json").write_text(settings_text(settings))
-        program = tree / str(install.PROGRAM).lstrip("/")
-        program.parent.mkdir(parents=True)
-        program.write_bytes(pack_agent())
-        texts = units.texts(install.PROGRAM, config.DIRECTORY, "/usr/bin/python3")
-        texts[install.UNIT] = install.unit_text(
-            "/usr/bin/python3", install.PROGRAM, config.DIRECTORY
-        )
-        folder = tree / "etc/systemd/system"
-        (folder / "multi-user.target.wants").mkdir(exist_ok=True)
-        for name, text in texts.items():
-            (folder / name).write_text(text)
-            if "[Install]" in text:
-                (folder / "multi-user.target.wants" / name).symlink_to(f"../{name}")
-        known = own.Network(
-            (own.Card(BIOS.nic, BIOS.mac),),
-            tuple(own.Address(one, cards=(BIOS.nic,)) for one in (BIOS.address, BIOS.address6)),
-            frozenset([BIOS.mac]),
-            {server.url: tuple(server.near)},
-        )
-        file = tree / str(Place(config.DIRECTORY).network).lstrip("/")
-        file.parent.mkdir(parents=True)
-        file.write_text(own.text_of(known))
+def install_agent(tree: Path, server: Server, known: own.Network, disks: list[str]) -> None:
+    """What ``agent.pyz install`` leaves on a machine that worked for a while; ``known`` are its
+    addresses."""
+    files = tree / str(DIRECTORY).lstrip("/")
+    files.mkdir(mode=0o700)
+    for name in ("ca.pem", "cert.pem", "key.pem"):
+        shutil.copy(server.config / name, files / name)
+    (files / "agent.json").write_text(settings_text(Settings(server.url, server.uuid, disks)))
+    program = tree / str(install.PROGRAM).lstrip("/")
+    program.parent.mkdir(parents=True)
+    program.write_bytes(pack_agent())
+    texts = units.texts(install.PROGRAM, DIRECTORY, "/usr/bin/python3")
+    texts[install.UNIT] = install.unit_text("/usr/bin/python3", install.PROGRAM, DIRECTORY)
+    folder = tree / "etc/systemd/system"
+    (folder / "multi-user.target.wants").mkdir(exist_ok=True)
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+        if "[Install]" in text:
+            (folder / "multi-user.target.wants" / name).symlink_to(f"../{name}")
+    file = tree / str(Place(DIRECTORY).network).lstrip("/")
+    file.parent.mkdir(parents=True)
+    file.write_text(own.text_of(known))
 
 
 @pytest.mark.timeout(900)
@@ -219,7 +207,15 @@ def test_a_returning_original_keeps_off_until_the_stand_in_is_gone(tmp_path: Pat
         server = Server(tmp_path / "server", network)
         stack.callback(server.close)
         disks = make_image(BIOS).copy_to(tmp_path / "m")
-        install_agent(disks[0], server)
+        (tmp_path / "tree").mkdir()
+        known = own.Network(
+            (own.Card(BIOS.nic, BIOS.mac),),
+            tuple(own.Address(one, cards=(BIOS.nic,)) for one in (BIOS.address, BIOS.address6)),
+            frozenset([BIOS.mac]),
+            {server.url: tuple(server.near)},
+        )
+        with loop_disk(disks[0]) as device, mounted(f"{device}p1", tmp_path / "tree"):
+            install_agent(tmp_path / "tree", server, known, ["/dev/vda", "/dev/vdb"])
         hardware = Hardware(BIOS.name, tuple(HardDisk(one) for one in disks), BIOS.mac)
         machine = Machine(hardware, tmp_path / "m", network.namespace())
         shell = GuestShell(network.namespace("customer"), BIOS.address)

@@ -140,7 +140,10 @@ def test_one_that_is_cancelled_while_it_shuts_down_is_started_again(
 def test_the_power_goes_off_without_a_word() -> None:
     """In a namespace of processes the kernel ends its first one instead of the machine, in a way
     that tells what was asked for (reboot(2)): by SIGINT for switching off."""
-    program = "from notfallserver.agent import kernel as k; k.power_off(); print('still here')"
+    program = (
+        "from notfallserver.agent.handover.off import WAYS, switch_off; "
+        "switch_off(WAYS[:1]); print('still here')"
+    )
     assert kernel.may_power_off()
     done = subprocess.run(
         ["unshare", "--fork", "--pid", "--", sys.executable, "-c", program],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from notfallserver.agent import commands
 from notfallserver.agent.fence import boot, own, signs
-from notfallserver.agent.fence.apart import ORDER, STAND_IN, TAKEN, Apart
+from notfallserver.agent.fence.apart import LEFT, ORDER, STAND_IN, TAKEN, Apart
 from notfallserver.agent.fence.judge import judge
 from notfallserver.agent.fence.own import Address, Card, Network, network_of
 from notfallserver.agent.fence.units import BOOT, texts
@@ -126,11 +128,11 @@ def test_addresses_are_asked_on_their_cards_as_they_are_called_now() -> None:
     ]
 
 
-@pytest.mark.parametrize("because", [STAND_IN, TAKEN, ORDER])
+@pytest.mark.parametrize("because", [STAND_IN, TAKEN, ORDER, LEFT])
 def test_the_console_says_it_in_two_languages(because: str) -> None:
     text = signs.text_of(Apart(because, (("10.0.0.5", OWN),)))
     assert text.isascii() and "KEEPS OFF THE NETWORK" in text and "BLEIBT VOM NETZ" in text
-    assert (OWN in text) == (because != ORDER)
+    assert (OWN in text) == (because not in (ORDER, LEFT))
     assert max(len(line) for line in text.splitlines()) <= 100
 
 
@@ -139,3 +141,24 @@ def test_the_unit_comes_before_the_network() -> None:
     assert "Before=network-pre.target" in text and "Wants=network-pre.target" in text
     assert "guard-boot --config /etc/a" in text
     assert "! grep -qs stand-in /etc/a/role" in text
+
+
+def test_its_start_loads_only_what_it_needs(tmp_path: Path) -> None:
+    """Each start of a protected machine waits for it before its network comes up."""
+    program = """
+import sys
+from notfallserver.agent.main import main
+main(["guard-boot", "--config", sys.argv[1]])
+print(*sys.modules)
+"""
+    source = Path(own.__file__).parents[3]
+    line = [sys.executable, "-B", "-S", "-c", program, str(tmp_path)]
+    told = subprocess.run(
+        line, env={"PYTHONPATH": str(source)}, capture_output=True, text=True, check=True
+    )
+    loaded = set(told.stdout.split())
+    ours = {one for one in loaded if one.startswith("notfallserver.agent.")}
+    assert "notfallserver.agent.fence.boot" in ours
+    few = {"main", "role", "stop", "place", "commands"}
+    assert {one.split(".")[2] for one in ours} == {*few, "fence"}
+    assert not loaded & {"ssl", "http.client", "urllib.request", "notfallserver.wire.client"}

@@ -11,6 +11,7 @@ import pytest
 from notfallserver.agent import config
 from notfallserver.agent.changes.assembler import EXIT, JEQ, MOV, Assembler
 from notfallserver.agent.disks import mounts
+from notfallserver.agent.role import role
 from notfallserver.wire.errors import NotfallError
 
 MOUNTINFO = r"""22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro
@@ -96,6 +97,6 @@ def test_settings_that_make_no_sense_say_so(tmp_path: Path) -> None:
 
 
 def test_the_role_is_primary_until_the_adaptation_says_otherwise(tmp_path: Path) -> None:
-    assert config.role(tmp_path) == "primary"
+    assert role(tmp_path) == "primary"
     (tmp_path / "role").write_text("stand-in\n")
-    assert config.role(tmp_path) == "stand-in"
+    assert role(tmp_path) == "stand-in"

@@ -21,8 +21,6 @@ from notfallserver.agent.gentle import NICE
 from notfallserver.wire.client import Client, Throttle, tls_context
 from notfallserver.wire.errors import NotfallError
 
-DIRECTORY = Path("/etc/notfall-agent")
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -97,22 +95,6 @@ def settings_text(settings: Settings) -> str:
 def address_text(settings: Settings) -> str:
     """Only what belongs to the server, for one that is not the first."""
     return json.dumps({"url": settings.url, "primary": settings.primary}, indent=2) + "\n"
-
-
-def role(directory: Path) -> str:
-    """What this machine is: ``primary``, ``stand-in`` (written by the adaptation) ..."""
-    try:
-        return (directory / "role").read_text().strip() or "primary"
-    except OSError:
-        return "primary"
-
-
-def recovery(directory: Path) -> str:
-    """Which recovery made this machine (written by the adaptation); empty on the original."""
-    try:
-        return (directory / "recovery").read_text().strip()
-    except OSError:
-        return ""
 
 
 def pinned(settings: Settings) -> Settings:

@@ -20,14 +20,16 @@ from notfallserver.agent.config import Settings
 from notfallserver.agent.disks.linux import machine_facts, protected_disks
 from notfallserver.agent.fence.order import obey
 from notfallserver.agent.fence.own import remember
-from notfallserver.agent.handover.departure import Departure, switch_off
+from notfallserver.agent.handover.departure import Departure
 from notfallserver.agent.handover.note import Note
+from notfallserver.agent.handover.off import switch_off
 from notfallserver.agent.handover.services import Services, can_hand_over
 from notfallserver.agent.line import Line
 from notfallserver.agent.meeting import Meeting
 from notfallserver.agent.outcome import Outcome
 from notfallserver.agent.place import boot_id, take_lock
 from notfallserver.agent.report import tell_system
+from notfallserver.agent.role import recovery, role
 from notfallserver.agent.run import Replication
 from notfallserver.agent.seed import SeedDesk, check_place, seed_lines
 from notfallserver.agent.servers import Server
@@ -130,14 +132,14 @@ class Duty:
             self._log.warning("%s", error)
 
     def _role(self) -> str:
-        return config.role(self._machine)
+        return role(self._machine)
 
     def poll_body(self, facts: bool, busy: bool) -> Dict[str, Any]:
         """What is told with a poll; ``facts``: with those of the machine."""
         body: Dict[str, Any] = {
             "boot_id": boot_id(),
             "role": self._role(),
-            "recovery": config.recovery(self._machine),
+            "recovery": recovery(self._machine),
             "agent": VERSION,
             "busy": busy,
             "can": [HAND_OVER] if can_hand_over() else [],

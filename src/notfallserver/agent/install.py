@@ -25,6 +25,7 @@ from notfallserver.agent.disks.linux import machine_facts, protected_disks
 from notfallserver.agent.fence.apart import read_apart
 from notfallserver.agent.fence.own import remember
 from notfallserver.agent.fence.units import BOOT, remove_units, write_units
+from notfallserver.agent.role import DIRECTORY
 from notfallserver.agent.servers import known_servers, place_of_enrolment, server_called
 from notfallserver.wire.client import Client, tls_context
 from notfallserver.wire.errors import NotfallError
@@ -67,7 +68,7 @@ class Wish:
     ca: Path
     disks: Sequence[str] = ()
     service: bool = True
-    directory: Path = config.DIRECTORY
+    directory: Path = DIRECTORY
     program: Path = PROGRAM
 
 
@@ -195,7 +196,7 @@ def _start_service(wish: Wish) -> None:
         commands.run(["systemctl", *line], timeout=_SYSTEMD_S)
 
 
-def remove(name: str, directory: Path = config.DIRECTORY) -> None:
+def remove(name: str, directory: Path = DIRECTORY) -> None:
     """Replicate to that server no more. If it was the first one, the second takes its place.
 
     Killed in between it is done again by the same command.
@@ -225,7 +226,7 @@ def remove(name: str, directory: Path = config.DIRECTORY) -> None:
         commands.run(["systemctl", "start", UNIT], timeout=_SYSTEMD_S)
 
 
-def uninstall(directory: Path = config.DIRECTORY, program: Path = PROGRAM) -> None:
+def uninstall(directory: Path = DIRECTORY, program: Path = PROGRAM) -> None:
     """Stop and remove everything that :func:`install` put there, and the write tracker."""
     _require_root()
     if read_apart() is not None:

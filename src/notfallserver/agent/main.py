@@ -1,31 +1,19 @@
-"""The agent's commands."""
+"""The agent's commands.
+
+Each imports what it needs when it is called: ``guard-boot`` runs at every start of the machine
+before its network comes up, and most of its time would be the import of all the others.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import List, Optional
 
 from notfallserver import VERSION
-from notfallserver.agent import config
-from notfallserver.agent.applications.leftovers import Notes, thaw_applications
-from notfallserver.agent.applications.show import show_applications
-from notfallserver.agent.disks.linux import machine_facts, protected_disks
-from notfallserver.agent.duty import Duty
-from notfallserver.agent.fence.boot import guard_boot
-from notfallserver.agent.fence.watch import stay_off, unfence
-from notfallserver.agent.freeze import watchdog
-from notfallserver.agent.freeze.linux import thaw_leftovers
-from notfallserver.agent.gentle import settle_down
-from notfallserver.agent.install import Wish, install, remove, uninstall
-from notfallserver.agent.meeting import Meeting
-from notfallserver.agent.place import Place
-from notfallserver.agent.servers import known_servers, server_called
-from notfallserver.agent.service import Service, go_on_after_handover
+from notfallserver.agent.role import DIRECTORY
 from notfallserver.agent.stop import Stop, Stopped
 from notfallserver.wire.errors import NotfallError
 
@@ -59,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         ("unfence", "give the network back to a machine that keeps off it"),
     ):
         one = commands.add_parser(name, help=text)
-        one.add_argument("--config", type=Path, default=config.DIRECTORY, metavar="DIR")
+        one.add_argument("--config", type=Path, default=DIRECTORY, metavar="DIR")
         if name == "seed":
             one.add_argument("--to", required=True, type=Path, metavar="DIR")
         if name in ("replicate", "seed"):
@@ -70,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
             held = one
     held.add_argument("--try", action="store_true", help="hold them for a moment, without a freeze")
     one = commands.add_parser("servers", help="to which servers this machine is replicated")
-    one.add_argument("--config", type=Path, default=config.DIRECTORY, metavar="DIR")
+    one.add_argument("--config", type=Path, default=DIRECTORY, metavar="DIR")
     one = commands.add_parser("remove", help="replicate to one of two servers no more")
     one.add_argument("--server", required=True, metavar="NAME")
     commands.add_parser("uninstall", help="remove the agent from this machine")
@@ -93,51 +81,80 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
 def _carry_out(given: argparse.Namespace) -> int:
     """Returns the exit code."""
-    if given.command == "install":
-        wish = Wish(given.server, given.token, given.ca, given.disk, not given.no_service)
-        print(f"This machine is enrolled as {install(wish)}.")
+    if given.command == "guard-boot":
+        from notfallserver.agent.fence.boot import guard_boot
+
+        guard_boot(given.config)
+    elif given.command == "watchdog":
+        from notfallserver.agent.freeze import watchdog
+
+        watchdog.main(given.rest)
+    elif given.command in ("stay-off", "unfence"):
+        _keep_off(given)
+    elif given.command in ("install", "servers", "remove", "uninstall"):
+        _manage(given)
     elif given.command == "run":
+        from notfallserver.agent.service import Service
+
         stop = Stop()
         stop.listen()
         Service(given.config, stop).serve()
     elif given.command in ("replicate", "seed"):
         _replicate(given)
     elif given.command == "facts":
-        has_settings = (given.config / "agent.json").exists()
-        disks = config.load_settings(given.config).disks if has_settings else []
-        print(json.dumps(machine_facts(protected_disks(disks)).to_json(), indent=2))
+        _tell_facts(given.config)
     elif given.command == "thaw":
-        own = Place(given.config)
-        for place in thaw_leftovers(own.note):
-            print(f"{place} was frozen.")
-        for line in thaw_applications(Notes(own.common)):
-            print(f"{line}.")
-        if done := go_on_after_handover(own):
-            print(f"It was {done}.")
-    elif given.command == "applications":
+        _thaw(given.config)
+    else:
+        from notfallserver.agent import config
+        from notfallserver.agent.applications.show import show_applications
+        from notfallserver.agent.place import Place
+
         settings = config.load_settings(given.config)
         return show_applications(settings, Place(given.config).directory, vars(given)["try"])
-    elif given.command == "guard-boot":
-        guard_boot(given.config)
-    elif given.command == "stay-off":
-        stop = Stop()
-        stop.listen()
-        stay_off(given.config, stop)
-    elif given.command == "unfence":
+    return 0
+
+
+def _keep_off(given: argparse.Namespace) -> None:
+    from notfallserver.agent.fence.watch import stay_off, unfence
+
+    if given.command == "unfence":
         print(unfence(given.config, given.force))
+        return
+    stop = Stop()
+    stop.listen()
+    stay_off(given.config, stop)
+
+
+def _manage(given: argparse.Namespace) -> None:
+    from notfallserver.agent.install import Wish, install, remove, uninstall
+    from notfallserver.agent.servers import known_servers
+
+    if given.command == "install":
+        wish = Wish(given.server, given.token, given.ca, given.disk, not given.no_service)
+        print(f"This machine is enrolled as {install(wish)}.")
     elif given.command == "servers":
         for server in known_servers(given.config):
             print(f"{server.name}  {server.settings().url}")
     elif given.command == "remove":
         remove(given.server)
-    elif given.command == "uninstall":
-        uninstall()
     else:
-        watchdog.main(given.rest)
-    return 0
+        uninstall()
 
 
 def _replicate(given: argparse.Namespace) -> None:
+    import json
+    from dataclasses import asdict
+
+    from notfallserver.agent import config
+    from notfallserver.agent.applications.leftovers import Notes, thaw_applications
+    from notfallserver.agent.duty import Duty
+    from notfallserver.agent.freeze.linux import thaw_leftovers
+    from notfallserver.agent.gentle import settle_down
+    from notfallserver.agent.meeting import Meeting
+    from notfallserver.agent.place import Place
+    from notfallserver.agent.servers import server_called
+
     stop = Stop()
     stop.listen()
     duty = Duty(server_called(given.config, given.server), stop, Meeting())
@@ -154,6 +171,32 @@ def _replicate(given: argparse.Namespace) -> None:
         print(_SEED_DONE.format(directory), file=sys.stderr)
     finally:
         duty.leave_off(False, False, 0)
+
+
+def _tell_facts(directory: Path) -> None:
+    import json
+
+    from notfallserver.agent import config
+    from notfallserver.agent.disks.linux import machine_facts, protected_disks
+
+    has_settings = (directory / "agent.json").exists()
+    disks = config.load_settings(directory).disks if has_settings else []
+    print(json.dumps(machine_facts(protected_disks(disks)).to_json(), indent=2))
+
+
+def _thaw(directory: Path) -> None:
+    from notfallserver.agent.applications.leftovers import Notes, thaw_applications
+    from notfallserver.agent.freeze.linux import thaw_leftovers
+    from notfallserver.agent.place import Place
+    from notfallserver.agent.service import go_on_after_handover
+
+    own = Place(directory)
+    for place in thaw_leftovers(own.note):
+        print(f"{place} was frozen.")
+    for line in thaw_applications(Notes(own.common)):
+        print(f"{line}.")
+    if done := go_on_after_handover(own):
+        print(f"It was {done}.")
 
 
 if __name__ == "__main__":

@@ -196,7 +196,7 @@ class Replication:
         def seal_and_leave(still: Still) -> None:
             still.held.milliseconds = (time.monotonic() - still.held.began) * 1000  # so far
             made.append(self._finish(still, known))
-            if time.monotonic() - still.held.began > HOLD_S - 2 * TELL_S:
+            if time.monotonic() - still.held.began > HOLD_S - 3 * TELL_S:  # for telling and going
                 raise NotfallError(
                     "freeze-too-long",
                     "Sending the last changes took too long, so the handover was given up.",

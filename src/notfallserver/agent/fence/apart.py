@@ -27,8 +27,9 @@ from notfallserver.wire.errors import NotfallError
 log = logging.getLogger("notfall-agent")
 
 SPACE = "notfall-apart"
-STAND_IN, TAKEN, ORDER = "stand-in", "taken", "order"
-"""Why: its stand-in answered; others have all its addresses; the server said so."""
+STAND_IN, TAKEN, ORDER, LEFT = "stand-in", "taken", "order", "left"
+"""Why: its stand-in answered; others have all its addresses; the server said so; it handed its
+work over, and can't switch itself off."""
 _NET = Path("/sys/class/net")
 _NEWNET = 0x40000000  # CLONE_NEWNET
 

@@ -13,13 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Dict, List, Set
 
-from notfallserver.agent import commands, config
+from notfallserver.agent import commands
 from notfallserver.agent.fence import signs
 from notfallserver.agent.fence.apart import STAND_IN, TAKEN, Apart, put_apart
 from notfallserver.agent.fence.ask import all_cards, ask_own, is_settled, named_now, raised
 from notfallserver.agent.fence.judge import Finding, judge
 from notfallserver.agent.fence.own import Address, Network, recall
 from notfallserver.agent.fence.units import start_watch
+from notfallserver.agent.role import role
 
 log = logging.getLogger("notfall-agent")
 
@@ -31,18 +32,21 @@ CARRIER_S = 6.0
 
 def guard_boot(directory: Path) -> bool:
     """Whether the machine was kept off the network."""
-    if config.role(directory) != "primary":
+    if role(directory) != "primary":
         return False  # a stand-in would find itself
     network = recall(directory)
     if not network.addresses:
         log.info("no addresses are known of this machine yet")
         return False
+    log.info("looks for cards of %d addresses", len(network.addresses))
     names = _await_cards(network)
     busy = configured()
     free = [one for one in all_cards() if one not in busy]
     addresses = placed(network, names, free)
     wanted = sorted({card for one in addresses for card in one.cards})
+    log.info("brings up %s", ", ".join(wanted) or "no card")
     with raised(wanted, CARRIER_S) as up:
+        log.info("asks on %s", ", ".join(up) or "no card")
         found = ask_own(addresses, up, network.macs)
     finding = judge([one for one in addresses if set(one.cards) & set(up)], network.macs, found)
     _tell(finding, up)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from notfallserver.agent.fence.apart import ORDER, STAND_IN, TAKEN, Apart
+from notfallserver.agent.fence.apart import LEFT, ORDER, STAND_IN, TAKEN, Apart
 
 ISSUE = Path("/run/issue.d/90-notfall-agent.issue")
 """Shown above the login of consoles (agetty)."""
@@ -15,11 +15,13 @@ _ENGLISH = {
     STAND_IN: "Its stand-in answers at {who}.",
     ORDER: "The emergency server says that its stand-in works.",
     TAKEN: "Other machines have taken all its addresses: {who}.",
+    LEFT: "It handed its work over to its stand-in and can't switch itself off: switch it off.",
 }
 _GERMAN = {
     STAND_IN: "Sein Ersatzsystem antwortet unter {who}.",
     ORDER: "Laut Notfallserver arbeitet sein Ersatzsystem.",
     TAKEN: "Andere Maschinen haben alle seine Adressen: {who}.",
+    LEFT: "Er hat an sein Ersatzsystem uebergeben und geht nicht von selbst aus: ausschalten.",
 }
 _TEXT = """
 *** Notfallserver: THIS SERVER KEEPS OFF THE NETWORK ***

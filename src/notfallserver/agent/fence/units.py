@@ -36,7 +36,7 @@ Conflicts=shutdown.target
 Type=oneshot
 RemainAfterExit=yes
 ExecCondition=/bin/sh -c '! grep -qs stand-in {directory}/role'
-ExecStart={python} -B {program} guard-boot --config {directory}
+ExecStart={python} -B -S {program} guard-boot --config {directory}
 TimeoutStartSec={limit}
 
 [Install]

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 from urllib.parse import urlsplit
 
-from notfallserver.agent import config
 from notfallserver.agent.fence import signs
 from notfallserver.agent.fence.apart import (
     ORDER,
@@ -31,6 +30,7 @@ from notfallserver.agent.fence.judge import Finding, judge
 from notfallserver.agent.fence.own import Network, recall
 from notfallserver.agent.fence.units import restart_network, stop_watch
 from notfallserver.agent.place import boot_id
+from notfallserver.agent.role import recovery
 from notfallserver.agent.servers import known_servers
 from notfallserver.agent.stop import Stop
 from notfallserver.wire.client import Client, tls_context
@@ -132,7 +132,7 @@ def _ask_server(
     """By link-local addresses, on each card: this machine's own ones are the stand-in's."""
     body: Dict[str, object] = {
         "boot_id": boot_id(),
-        "recovery": config.recovery(machine),
+        "recovery": recovery(machine),
         "because": apart.because,
     }
     context = tls_context(

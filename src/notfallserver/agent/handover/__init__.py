@@ -2,5 +2,5 @@
 
 ``units`` says what is shut down (pure), ``services`` does it and takes it back, ``listeners`` looks
 whether anybody can still be reached, ``note`` is what an agent that was killed finds, ``departure``
-puts it together up to the last message and the power.
+puts it together up to the last message, ``off`` switches the machine off, whatever is in the way.
 """

@@ -15,25 +15,20 @@ works on, even if no answer came.
 
 from __future__ import annotations
 
-import logging
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Protocol
 
-from notfallserver.agent import kernel
 from notfallserver.agent.handover.note import Note
+from notfallserver.agent.handover.off import switch_off
 from notfallserver.agent.handover.services import Services
 from notfallserver.wire.errors import NotfallError
-
-log = logging.getLogger("notfall-agent")
 
 HOLD_S = 900.0
 """Everything may stay frozen for so long, because nobody waits for it any more."""
 TELL_S = 60.0
 """So long it is tried to tell the server."""
-_SYSRQ = Path("/proc/sysrq-trigger")
 
 
 class Shutting(Protocol):
@@ -86,24 +81,6 @@ class Departure:
                 break
             time.sleep(1)
         self.power_off()
-
-
-def switch_off() -> None:
-    """Now, without writing anything out: filesystems are frozen."""
-    try:
-        kernel.power_off()
-    except OSError as error:
-        log.error("the kernel does not switch off: %s", error)
-    try:
-        _SYSRQ.write_text("o")
-        time.sleep(10)
-    except OSError as error:
-        log.error("the kernel does not switch off: %s", error)
-    raise NotfallError(
-        "not-switched-off",
-        "This machine could not switch itself off.",
-        "Switch it off by hand: its services stay shut down.",
-    )
 
 
 def finish_leftovers(note: Note, services: Services) -> str:
