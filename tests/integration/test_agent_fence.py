@@ -233,6 +233,7 @@ def test_a_returning_original_keeps_off_until_the_stand_in_is_gone(tmp_path: Pat
         until_soon(lambda: "poll" in server.log, 120)
         assert shell.run("ip netns; ls /run/issue.d").out.strip() == ""
         assert BIOS.address in shell.run("cat /var/lib/notfall-agent/*.network").out
+        tells_of_its_systemd(machine, shell)
         # The server orders it off again, as if the cut between both had healed.
         server.stay, server.kept_off = True, []
         server.orders.append("stay-off")
@@ -240,3 +241,17 @@ def test_a_returning_original_keeps_off_until_the_stand_in_is_gone(tmp_path: Pat
         assert server.kept_off[0]["because"] == "order"
         with pytest.raises(OSError):
             shell.run("true", timeout=5)
+
+
+def tells_of_its_systemd(machine: Machine, shell: GuestShell) -> None:
+    """With its facts, and on its console as in a rehearsal."""
+    shell.run("systemd-run --quiet --unit=torn /bin/false; sleep 2", check=False)
+    told = json.loads(shell.run(f"/usr/bin/python3 {install.PROGRAM} facts").out)
+    assert told["systemd"] in ("starting", "degraded") and "torn.service" in told["failed_units"]
+    assert any(one.startswith(("getty@", "serial-getty@")) for one in told["logins"]), told
+    code = (
+        f"import sys; sys.path.insert(0, '{install.PROGRAM}'); "
+        "from notfallserver.agent.report import tell_system; tell_system()"
+    )
+    shell.run(f'/usr/bin/python3 -c "{code}"')
+    machine.wait_console(r'notfall-system \{.*torn\.service.*"login": true', 30)

@@ -6,11 +6,13 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
 import pytest
+from agent_receiver import command, loop_device, mounted
 
 from notfall_lab.cache import base_directory
 from notfall_lab.image import make_image
@@ -65,8 +67,10 @@ def adaptation(driver: str, role: str, mac: str) -> dict[str, Any]:
 
 
 def test_adaptation_is_done_once_and_leaves_clean_filesystems(
-    hypervisor: LibvirtHypervisor, medium: Medium, disks: list[Path]
+    hypervisor: LibvirtHypervisor, medium: Medium, disks: list[Path], tmp_path: Path
 ) -> None:
+    """What is damaged beside is seen, and which files are as they were told."""
+
     def run(job: dict[str, Any]) -> dict[str, Any]:
         return run_appliance(hypervisor, medium, disks, job, LIMIT_S, Accelerator.TCG)
 
@@ -76,10 +80,48 @@ def test_adaptation_is_done_once_and_leaves_clean_filesystems(
     assert any("now with nvme" in one for one in first["changes"])
     second = run(job)
     assert (second["ok"], second["changes"]) == (True, [])
-    checks = read_checks(run({"task": "check"})["checks"])
-    states = {(one.filesystem, one.state) for one in checks}
+    told = files_in(disks[0], tmp_path)
+    changed = {**told[0], "path": told[1]["path"]}
+    disks.append(damaged_disk(tmp_path))
+    answer = run({"task": "check", "sample": [*told, changed]})
+    checks = read_checks(answer["checks"])
+    (damaged,) = (one for one in checks if one.state is VolumeState.DAMAGED)
+    assert (damaged.volume, damaged.filesystem) == ("disk2", "ext4") and damaged.told, checks
+    states = {(one.filesystem, one.state) for one in checks if one is not damaged}
     clean = {(kind, VolumeState.CLEAN) for kind in ("ext4", "vfat")}
     assert states == {*clean, ("swap", VolumeState.SKIPPED)}, checks
+    assert (answer["compared"], answer["differing"]) == (3, [changed["path"]])
+
+
+def files_in(disk: Path, folder: Path) -> list[dict[str, Any]]:
+    """Two files of a system, as its agent would have told of them."""
+    names = ("usr/lib/os-release", "usr/bin/env")
+    place = folder / "looked-at"
+    with loop_device(disk) as device, mounted(f"{device}p2", place, "-o", "ro,noload"):
+        uuid = command("blkid", "-p", "-s", "UUID", "-o", "value", f"{device}p2")
+        files = [(place / one).resolve() for one in names]
+        contents = [one.read_bytes() for one in files]
+    return [
+        {
+            "filesystem": uuid,
+            "path": f"/{file.relative_to(place.resolve())}",
+            "size": len(content),
+            "sha256": sha256(content).hexdigest(),
+        }
+        for file, content in zip(files, contents, strict=True)
+    ]
+
+
+def damaged_disk(folder: Path) -> Path:
+    """With an ext4 in which a file has lost its inode."""
+    disk = folder / "damaged"
+    with disk.open("xb") as stream:
+        stream.truncate(32 << 20)
+    command("mkfs.ext4", "-q", disk)
+    with mounted(str(disk), folder / "filled") as place:
+        (place / "lost").write_bytes(bytes(range(256)) * 40)
+    command("debugfs", "-w", "-R", "clri lost", disk)
+    return disk
 
 
 def test_an_empty_image_is_refused_in_words(

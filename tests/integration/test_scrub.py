@@ -47,7 +47,9 @@ def damage_file(path: Path, offset: int) -> None:
         stream.write(ROTTEN)
 
 
-def damage_device(image: Path, path: Path, number: int) -> None:
+def damage_device(
+    image: Path, path: Path, number: int, offset: int = 0, content: bytes = ROTTEN
+) -> None:
     """Change a block where it lies below the pool's filesystem."""
     (place,) = (
         one.place + number * BLOCK - one.start
@@ -55,8 +57,8 @@ def damage_device(image: Path, path: Path, number: int) -> None:
         if one.start <= number * BLOCK < one.start + one.length
     )
     with image.open("r+b") as device:
-        device.seek(place)
-        device.write(ROTTEN)
+        device.seek(place + offset)
+        device.write(content)
         os.fsync(device.fileno())
 
 

@@ -8,8 +8,9 @@ from zlib import crc32
 
 import pytest
 
-from notfallserver.agent import commands, report
+from notfallserver.agent import commands
 from notfallserver.agent.report import tell_system
+from notfallserver.agent.systemd import Seen, look
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.report import SystemReport, last_report
 
@@ -64,7 +65,9 @@ def test_the_agent_tells_until_the_system_has_started(
             return next(states) + "\n"
         if "--failed" in line:
             return "shop.service loaded failed failed The shop\n"
-        return "active\ninactive\n"
+        if "getty@*.service" in line:
+            return "getty@tty1.service loaded active running Getty on tty1\n"
+        return "inactive\n"
 
     monkeypatch.setattr(commands, "run", run)
     assert not tell_system(console)
@@ -83,4 +86,25 @@ def test_no_console_and_no_systemd_are_no_trouble(
         raise NotfallError("command-failed", "no systemctl")
 
     monkeypatch.setattr(commands, "run", fail)
-    assert tell_system(tmp_path / "absent") and report.look() is None
+    assert tell_system(tmp_path / "absent") and look() is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "seen"),
+    [
+        (("running", "", "active", ""), Seen("running", (), ("display-manager.service",))),
+        (("running", "", "inactive", ""), Seen("running")),
+        (("offline", "", "", ""), None),
+        (("", "", "", ""), None),
+    ],
+)
+def test_a_desktop_counts_as_a_login_screen_and_a_container_has_no_systemd(
+    monkeypatch: pytest.MonkeyPatch, answers: tuple[str, ...], seen: Seen | None
+) -> None:
+    def run(arguments: list[str], timeout: float = 30) -> str:
+        line = " ".join(arguments)
+        words = ("is-system-running", "--state=running", "is-active", "--failed")
+        return next(told for word, told in zip(words, answers, strict=True) if word in line)
+
+    monkeypatch.setattr(commands, "run", run)
+    assert look() == seen

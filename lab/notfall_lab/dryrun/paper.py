@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 
 from notfall_lab.dryrun.world import ROOM, World
@@ -107,4 +107,5 @@ def write_proof(store: PrimaryStore, version: Version) -> None:
     sound = VolumeCheck("disk0-part2-root", "ext4", VolumeState.CLEAN)
     ports = tuple(version.manifest.machine.ports)
     evidence = Evidence("", version.manifest.sealed_at, (sound,), "", True, 41.5, ports)
+    evidence = replace(evidence, system="running", failed_before=(), login=True, login_before=True)
     store.proofs.keep(version.stamp, evidence)

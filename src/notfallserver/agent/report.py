@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import List, Optional
 
-from notfallserver.agent import commands
-from notfallserver.wire.errors import NotfallError
+from notfallserver.agent.systemd import STARTING, look
 from notfallserver.wire.report import SystemReport
 
 CONSOLE = Path("/dev/ttyS0")
-STARTING = ("initializing", "starting")
-LOGINS = ("getty@tty1.service", "display-manager.service")
 
 
 def tell_system(console: Path = CONSOLE) -> bool:
     """Write the line; True when the system is through with starting. Nothing of it may fail."""
-    report = look()
-    if report is None:
+    seen = look()
+    if seen is None:
         return True
+    report = SystemReport(seen.system, seen.failed, bool(seen.logins))
     try:
         handle = os.open(console, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -34,23 +31,4 @@ def tell_system(console: Path = CONSOLE) -> bool:
         return True
     finally:
         os.close(handle)
-    return report.system not in STARTING
-
-
-def look() -> Optional[SystemReport]:
-    """What systemd says; None where there is none."""
-    system = _said(["systemctl", "is-system-running"])
-    if not system:
-        return None
-    listed = _said(["systemctl", "list-units", "--failed", "--plain", "--no-legend", "--full"])
-    failed = tuple(line.split()[0] for line in listed.splitlines() if line.strip())
-    active = _said(["systemctl", "is-active", *LOGINS]).split()
-    return SystemReport(system, failed, "active" in active)
-
-
-def _said(arguments: List[str]) -> str:
-    """What it printed, whatever its exit code says."""
-    try:
-        return commands.run(["sh", "-c", '"$@"; true', "sh", *arguments]).strip()
-    except NotfallError:
-        return ""
+    return seen.system not in STARTING

@@ -87,6 +87,9 @@ class Machine:
     nics: List[Nic] = field(default_factory=list)
     outside: List[str] = field(default_factory=list)  # where data is mounted from elsewhere
     licence_keys: List[str] = field(default_factory=list)  # USB devices that software is bound to
+    systemd: str = ""  # its state there: running, degraded, ...; empty: there is none, or not told
+    failed_units: List[str] = field(default_factory=list)
+    logins: List[str] = field(default_factory=list)  # units where somebody could log in
 
     def to_json(self) -> Dict[str, Any]:
         return asdict(self)
@@ -148,7 +151,8 @@ def _read_nic(body: Any) -> Nic:
 def read_machine(body: Any) -> Machine:
     """Check and read what came over the network."""
     nested = {"disks": _read_disk, "nics": _read_nic, "ports": _port}
-    machine = _read(Machine, body, {**nested, "outside": _text, "licence_keys": _text})
+    texts = dict.fromkeys(("outside", "licence_keys", "failed_units", "logins"), _text)
+    machine = _read(Machine, body, {**nested, **texts})
     if machine.firmware not in ("bios", "uefi"):
         raise _bad("firmware is neither bios nor uefi")
     return machine

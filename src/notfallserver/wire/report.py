@@ -22,7 +22,7 @@ _PLAIN = re.compile(r"[\w.@:\\-]{1,80}")
 @dataclass(frozen=True)
 class SystemReport:
     """``system`` is what systemd calls its state (running, degraded, starting ...), ``failed`` the
-    units that did not start, ``login``: somebody could log in at the screen."""
+    units that did not start, ``login``: somebody could log in at the screen or a console."""
 
     system: str
     failed: Tuple[str, ...] = ()
@@ -30,9 +30,14 @@ class SystemReport:
 
     def line(self) -> str:
         body: Dict[str, Any] = {"system": self.system[:TEXT_LIMIT], "login": self.login}
-        body["failed"] = [one[:TEXT_LIMIT] for one in self.failed[:MOST_UNITS]]
+        body["failed"] = [told_name(one) for one in self.failed[:MOST_UNITS]]
         text = json.dumps(body, sort_keys=True)
         return f"{MARK} {text} {_checksum(text)}"
+
+
+def told_name(unit: str) -> str:
+    """A unit's name as the line has it."""
+    return unit[:TEXT_LIMIT]
 
 
 def last_report(text: str) -> Optional[SystemReport]:

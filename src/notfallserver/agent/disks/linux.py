@@ -14,6 +14,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 from notfallserver.agent import commands
 from notfallserver.agent.disks.base import Protected, Volume, device_at
 from notfallserver.agent.disks.beside import licence_keys, outside_places
+from notfallserver.agent.systemd import Seen, look
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import LIST_LIMIT, TEXT_LIMIT, Disk, Machine, Nic, Partition
 
@@ -110,6 +111,7 @@ def machine_facts(disks: Sequence[Protected]) -> Machine:
     for disk in disks:
         for name in (disk.name, *(volume.name for volume in disk.volumes)):
             _probe(name, told.setdefault(name, {}))
+    seen = look() or Seen("")
     return Machine(
         hostname=socket.gethostname(),
         system=_system(),
@@ -127,6 +129,9 @@ def machine_facts(disks: Sequence[Protected]) -> Machine:
         nics=_nics(),
         outside=outside_places(one.device for one in disks),
         licence_keys=licence_keys(),
+        systemd=seen.system,
+        failed_units=list(seen.failed),
+        logins=list(seen.logins),
     )
 
 

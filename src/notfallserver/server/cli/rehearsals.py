@@ -42,7 +42,7 @@ def rehearsals(primary: PrimaryName) -> None:
     tell_table(
         (
             *("BEGAN", "AGE", "BY", "VERSION", "OUTCOME", "ANSWERED AFTER", "PORTS"),
-            *("FILE SYSTEMS", "WHY"),
+            *("FILE SYSTEMS", "SYSTEM", "FILES", "WHY"),
         ),
         (
             (
@@ -54,6 +54,8 @@ def rehearsals(primary: PrimaryName) -> None:
                 "" if row["answered_s"] is None else lasting(row["answered_s"]),
                 _ports(row),
                 _filesystems(row["evidence"]),
+                _system(row["evidence"]),
+                _files(row["evidence"]),
                 row["error"]["cause"] if row["error"] else "",
             )
             for row in rows
@@ -74,6 +76,33 @@ def _filesystems(evidence: dict[str, Any] | None) -> str:
         f"{states.count(one)} {one.upper() if one == 'damaged' else one}"
         for one in ("damaged", "clean", "skipped")
         if one in states
+    )
+
+
+def _system(evidence: dict[str, Any] | None) -> str:
+    """'degraded, login screen; failed in it alone: a.service'."""
+    if not evidence:
+        return ""
+    screen = "login screen" if evidence["login"] else "NO login screen"
+    shown = screen if evidence["login"] or evidence["lacks_login"] else ""
+    known = evidence["failed_before"] is not None
+    units = {
+        "failed": [] if known else evidence["failed_units"],
+        "failed in it alone": evidence["newly_failed"],
+        "failed as on the original": evidence["failed_before"] or [],
+    }
+    told = [", ".join(one for one in (evidence["system"], shown) if one)]
+    told += [f"{what}: {', '.join(names)}" for what, names in units.items() if names]
+    return "; ".join(one for one in told if one)
+
+
+def _files(evidence: dict[str, Any] | None) -> str:
+    """'19 equal, 1 DIFFERS'."""
+    if not evidence or not evidence["compared"]:
+        return ""
+    differing = len(evidence["differing"])
+    return f"{evidence['compared'] - differing} equal" + (
+        f", {differing} DIFFERING" if differing else ""
     )
 
 

@@ -109,6 +109,7 @@ class Conductor:
         proofs = Proofs(
             means,
             lambda primary: self.rehearse(primary, "schedule"),
+            lambda primary, version: self.scrub(primary, "schedule", version),
             lambda primary: self.replicate(primary, "schedule", deep=True),
         )
         self.duties = Duties(means, runner, self._move, self._power, proofs, self.examine)

@@ -2,10 +2,12 @@
 
 Every primary's newest copy is rehearsed some time after its first preparation, and again every few
 days; by setting also each new one, where the machine has room. One that does not come up is adapted
-anew once and rehearsed again; then the whole server is read again (a deep run), and the copy of
-that is rehearsed; then people are told. What only lacks other machines (some ports are silent) is
-told at once. Nothing of it is in the way of anybody: a rehearsal begins only where there is memory
-for it, and an outage ends it.
+anew once and rehearsed again. Then it is checked whether the pool still gives back what was copied:
+a deep run, which offers hashes, would not hear of a disk that rots. Then the whole server is read
+again (the deep run), and the copy of that is rehearsed; then people are told. What only lacks other
+machines (some ports are silent) is told at once. A copy that can't be made ready at all, because
+its system can't be read, goes the same way. Nothing of it is in the way of anybody: a rehearsal
+begins only where there is memory for it, and an outage ends it.
 """
 
 from __future__ import annotations
@@ -43,6 +45,8 @@ MENDABLE = frozenset(
     }
 )
 """Failures that another adaptation, or a better copy, may mend."""
+UNREADABLE = frozenset({"no-system", "command-failed"})
+"""Why an adaptation fails that may be the copy's fault."""
 SERIES = "proof_series"
 """In a primary's notes: failures in a row, and what was done about the last; a success ends it."""
 
@@ -53,16 +57,19 @@ class Step(StrEnum):
     WAIT = "wait"
     REHEARSE = "rehearse"
     ADAPT = "adapt"
+    CHECK = "check"
     DEEP = "deep"
 
 
 @dataclass(frozen=True)
 class Series:
-    """Failures in a row: the last one, how many, and from when what was done about it counts."""
+    """Failures in a row: the last one, how many, and from when what was done about it counts.
+    ``checked``: the one after which the copy was checked. See :attr:`Facts.failure`."""
 
     rehearsal: str = ""
     failures: int = 0
     acted_at: str = ""
+    checked: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -71,7 +78,8 @@ class Series:
 @dataclass(frozen=True)
 class Facts:
     """``prepared``: the stamp of the image that would start; empty where none is ready. ``days``
-    between rehearsals, 0 for none by days; ``each``: each copy is rehearsed, and there is room."""
+    between rehearsals, 0 for none by days; ``each``: each copy is rehearsed, and there is room.
+    ``unreadable``: the stamp of a version whose adaptation failed twice for want of a system."""
 
     last: Rehearsal | None
     series: Series
@@ -79,13 +87,28 @@ class Facts:
     days: int
     now: datetime
     each: bool = False
+    unreadable: str = ""
+
+    @property
+    def failure(self) -> str:
+        """What something is to be done about."""
+        if self.unreadable and not self.prepared:
+            return _UNREADABLE + self.unreadable
+        return self.last.id if self.last else ""
+
+
+_UNREADABLE = "unreadable:"
 
 
 def next_step(facts: Facts) -> Step:
     """Pure."""
     last, series = facts.last, facts.series
-    if not (facts.days or facts.each) or not facts.prepared:
+    if not (facts.days or facts.each):
         return Step.WAIT
+    if not facts.prepared:
+        if not facts.unreadable or series.failures > 1:
+            return Step.WAIT
+        return Step.DEEP if series.checked == facts.failure else Step.CHECK
     if last is None:
         return Step.REHEARSE
     age = facts.now - last.began_at
@@ -93,11 +116,15 @@ def next_step(facts: Facts) -> Step:
     due = fresh or (facts.days > 0 and age >= timedelta(days=facts.days))
     if last.outcome is Outcome.BROKEN_OFF:
         return Step.REHEARSE if fresh or age >= AGAIN_AFTER else Step.WAIT
+    if series.rehearsal.startswith(_UNREADABLE) and last.began_at < _moment(series.acted_at):
+        return Step.REHEARSE  # the deep run made it readable
     if last.outcome is Outcome.PASSED or _code(last) not in MENDABLE:
         return Step.REHEARSE if due else Step.WAIT
     acted = series.rehearsal == last.id
     if not acted and series.failures < 2:
-        return Step.DEEP if series.failures else Step.ADAPT
+        if not series.failures:
+            return Step.ADAPT
+        return Step.DEEP if series.checked == last.id else Step.CHECK
     if acted and series.failures == 1:
         return Step.REHEARSE  # adapted anew, as it is prepared
     if acted and stamp_time(facts.prepared) > _moment(series.acted_at):
@@ -127,13 +154,19 @@ def has_room(load: float, cpus: int) -> bool:
 
 
 class Proofs:
-    """``rehearse`` begins a rehearsal, ``deepen`` a deep run; both raise where they can't."""
+    """``rehearse`` begins a rehearsal, ``check`` the check of a version (its stamp comes second),
+    ``deepen`` a deep run; they raise where they can't."""
 
     def __init__(
-        self, means: Means, rehearse: Callable[[str], object], deepen: Callable[[str], object]
+        self,
+        means: Means,
+        rehearse: Callable[[str], object],
+        check: Callable[[str, str], object],
+        deepen: Callable[[str], object],
     ) -> None:
         self._means = means
         self._rehearse = rehearse
+        self._check = check
         self._deepen = deepen
         self._look_at = _now()
         self._not_before: dict[str, datetime] = {}
@@ -154,11 +187,12 @@ class Proofs:
                 continue
             if self._means.catalogue.jobs.unfinished(row.uuid):
                 continue
-            step = next_step(self._facts(row, days, now, each))
+            facts = self._facts(row, days, now, each)
+            step = next_step(facts)
             if step is Step.WAIT:
                 continue
             try:
-                self._take(row, step)
+                self._take(row, step, facts.failure)
             except NotfallError as error:
                 self._not_before[row.uuid] = now + REFUSED_FOR
                 log.info("%s: no %s: %s", row.name, step, error)
@@ -171,23 +205,37 @@ class Proofs:
         best = store.best() if store else None
         prepared = store.prepared(best.stamp) if store and best else None
         ready = prepared is not None and starts_alone(prepared.record)
-        return Facts(last, self._series(row), best.stamp if best and ready else "", days, now, each)
+        stamp = best.stamp if best else ""
+        unreadable = stamp if prepared is None and self._fails_to_adapt(row.uuid, stamp) else ""
+        series = self._series(row)
+        return Facts(last, series, stamp if ready else "", days, now, each, unreadable)
+
+    def _fails_to_adapt(self, primary: str, stamp: str) -> bool:
+        """The second try was the one anew."""
+        tries = self._means.catalogue.jobs.newest(primary, "prepare", limit=2) if stamp else []
+        return len(tries) == 2 and all(
+            (one.error or {}).get("code") in UNREADABLE and one.created_at > stamp_time(stamp)
+            for one in tries
+        )
 
     def _series(self, row: Primary) -> Series:
         return Series(**row.notes.get(SERIES, {}))
 
-    def _take(self, row: Primary, step: Step) -> None:
+    def _take(self, row: Primary, step: Step, failure: str) -> None:
         if step is Step.REHEARSE:
             self._rehearse(row.uuid)
             return
-        (last,) = self._means.catalogue.rehearsals.of(row.uuid, limit=1)
-        if step is Step.ADAPT:
+        series = self._series(row)
+        if step is Step.CHECK:
+            self._check(row.uuid, self._means.pool.primary(row.uuid).need_best().stamp)
+            series = replace(series, checked=failure)
+        elif step is Step.ADAPT:
             store = self._means.pool.primary(row.uuid)
             store.health.change(store.need_best().stamp, lambda one: replace(one, renew=True))
+            series = Series(failure, 1, _now().isoformat())
         else:
             self._deepen(row.uuid)
-        failures = 1 if step is Step.ADAPT else 2
-        series = Series(last.id, failures, _now().isoformat())
+            series = Series(failure, 2, _now().isoformat())
         self._means.catalogue.primaries.note(row.uuid, **{SERIES: series.to_json()})
         self._means.catalogue.journal.write(row.uuid, f"proof-{step}", "server")
 

@@ -33,6 +33,7 @@ from notfallserver.server.cycle.rehearsal.filesystems import (
     damaged_error,
     differing_error,
 )
+from notfallserver.server.cycle.rehearsal.hear import hear, no_login_error
 from notfallserver.server.cycle.rehearsal.plan import (
     Need,
     asking_addresses,
@@ -63,7 +64,6 @@ from notfallserver.server.rescue_medium import find_medium
 from notfallserver.server.vm.hypervisor import LIVE
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Machine
-from notfallserver.wire.report import last_report
 
 log = logging.getLogger(__name__)
 
@@ -72,12 +72,6 @@ ENDS_WITHIN_S = 15.0
 NOTE = "rehearsal"
 """In a primary's notes: the last rehearsal that said something, for showing it quickly."""
 TICK_S = 2.0
-CONSOLE_END = 256 << 10
-FIRST_REPORT_S = 15.0
-"""A copy whose agent has told nothing of its system then has none, or no serial console."""
-REPORTS_S = 180.0
-"""One that is still starting then is told as such."""
-STARTING = ("initializing", "starting")
 
 
 @dataclass
@@ -200,7 +194,7 @@ class Rehearse:
                 min(ANSWER_WITHIN, whole),
             )
             if answer.alive:
-                self._hear_system(ctx, trial, clones)
+                self._hear_system(ctx, trial, clones, machine)
             self._keep_answer(ctx, trial, stage, machine, answer)
             while ctx.parameters.get("keep_running") and time.monotonic() - began < whole:
                 if means.hypervisor.state(stage.name) not in LIVE:
@@ -243,19 +237,12 @@ class Rehearse:
         error = self._what_failed(trial.evidence, stage, machine)
         self._keep(ctx, Outcome.FAILED if error else Outcome.PASSED, error, trial.evidence)
 
-    def _hear_system(self, ctx: JobContext, trial: Trial, clones: Clones) -> None:
-        """What the copy's own agent tells of its system; one without is not waited for long."""
-        began, report = time.monotonic(), None
-        while report is None or report.system in STARTING:
-            within = FIRST_REPORT_S if report is None else REPORTS_S
-            if time.monotonic() - began > within:
-                break
-            report = last_report(_end_of(clones.directory / "console.log"))
-            if report is None or report.system in STARTING:
-                ctx.progress("waiting for the service")
-                ctx.sleep(1)
-        if report is not None:
-            trial.add(system=report.system, failed_units=report.failed, login=report.login)
+    def _hear_system(self, ctx: JobContext, trial: Trial, clones: Clones, machine: Machine) -> None:
+        def pause() -> None:
+            ctx.progress("waiting for the service")
+            ctx.sleep(1)
+
+        trial.add(**vars(hear(clones.directory / "console.log", machine, pause)))
 
     def _ask_own(self, ctx: JobContext, trial: Trial, stage: Stage, machine: Machine) -> None:
         """The checks that people want made."""
@@ -279,7 +266,9 @@ class Rehearse:
             return why_silent(
                 evidence.ports, evidence.silent, machine.addresses(), heard, bool(evidence.started)
             )
-        return failed_error(evidence.failed_checks) if evidence.failed_checks else None
+        if evidence.failed_checks:
+            return failed_error(evidence.failed_checks)
+        return no_login_error() if evidence.lacks_login else None
 
     def _take_picture(self, ctx: JobContext, name: str) -> bool:
         try:
@@ -395,16 +384,6 @@ def clear_rehearsals(means: Means) -> None:
             clear_rehearsal(means, row.uuid)
         except NotfallError as error:
             log.warning("%s: %s", row.name, error)
-
-
-def _end_of(log_file: Path) -> str:
-    """The machine writes it, so it may be of any length."""
-    try:
-        with log_file.open("rb") as file:
-            file.seek(max(0, log_file.stat().st_size - CONSOLE_END))
-            return file.read(CONSOLE_END).decode(errors="replace")
-    except OSError:
-        return ""
 
 
 def picture_path(means: Means, primary: str, rehearsal: str) -> Path:

@@ -32,6 +32,7 @@ class Grade(StrEnum):
     PREPARED = "prepared"
     CHECKED = "checked"  # all its file systems are sound
     STARTED = "started"  # its system answered in a network without a way out
+    LOGIN = "login"  # somebody could log in at its screen
     SERVING = "serving"  # what the original serves answered, and one's own checks passed
     EQUAL = "equal"  # files hold what the original's agent told of them
 
@@ -89,8 +90,10 @@ class Evidence:
 
     ``unchecked``: why the file systems could not be checked. ``started`` is None where the machine
     never got as far as running. ``start_s``: seconds until all that was waited for was there.
-    ``system`` is what its systemd says of itself, ``failed_units`` what did not start in it, and
-    ``login`` whether somebody could log in; empty and None where its agent could not tell.
+    ``system`` is what its systemd says of itself, ``failed_units`` what did not start in it,
+    ``failed_before`` those of them that had failed in the original, too, when it was copied.
+    ``login``: whether somebody could log in, ``login_before``: whether that was so in the original.
+    Empty and None where its agent, or that of the original, could not tell.
     ``compared``: so many files were, ``differing`` are the paths of those not as the agent told.
     """
 
@@ -105,7 +108,9 @@ class Evidence:
     checks: tuple[ServiceCheck, ...] = ()
     system: str = ""
     failed_units: tuple[str, ...] = ()
+    failed_before: tuple[str, ...] | None = None
     login: bool | None = None
+    login_before: bool | None = None
     compared: int = 0
     differing: tuple[str, ...] = ()
     picture: bool = False
@@ -118,6 +123,18 @@ class Evidence:
     def failed_checks(self) -> tuple[ServiceCheck, ...]:
         return tuple(one for one in self.checks if not one.passed)
 
+    @property
+    def newly_failed(self) -> tuple[str, ...]:
+        """What failed in the copy alone. It may lack other machines: it is told, and fails no step;
+        what must be there is for the ports and one's own checks to say."""
+        before = self.failed_units if self.failed_before is None else self.failed_before
+        return tuple(one for one in self.failed_units if one not in before)
+
+    @property
+    def lacks_login(self) -> bool:
+        """Nobody could log in, as one can at the original; where that has none, none is lacking."""
+        return self.login is False and bool(self.login_before)
+
     def steps(self) -> dict[Grade, Tried]:
         """What came of each step after the preparation, in order."""
         clean = any(one.state is VolumeState.CLEAN for one in self.volumes)
@@ -126,6 +143,9 @@ class Evidence:
         return {
             Grade.CHECKED: _tried(clean or bool(self.damaged), bool(self.damaged)),
             Grade.STARTED: _tried(self.started is not None, not self.started),
+            Grade.LOGIN: _tried(
+                bool(self.started) and (self.login is True or self.lacks_login), self.lacks_login
+            ),
             Grade.SERVING: _tried(bool(self.started) and served, fell_short),
             Grade.EQUAL: _tried(bool(self.started) and self.compared > 0, bool(self.differing)),
         }
@@ -154,6 +174,8 @@ class Evidence:
         told["checks"] = tuple(ServiceCheck(**one) for one in told.get("checks", ()))
         told["differing"] = tuple(str(one) for one in told.get("differing", ()))
         told["failed_units"] = tuple(str(one) for one in told.get("failed_units", ()))
+        if told.get("failed_before") is not None:
+            told["failed_before"] = tuple(str(one) for one in told["failed_before"])
         for key in ("ports", "silent"):
             told[key] = tuple(int(one) for one in told.get(key, ()))
         return cls(**told)

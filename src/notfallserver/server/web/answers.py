@@ -19,12 +19,13 @@ from notfallserver.server.cycle.rehearsals import NOTE
 from notfallserver.server.cycle.trial import TRIAL
 from notfallserver.server.fence.device import read_device
 from notfallserver.server.pool.layout import stamp_time
-from notfallserver.server.pool.proof import Evidence, Grade, Standing, VolumeState
+from notfallserver.server.pool.proof import Evidence, Grade, Standing
 from notfallserver.server.records.jobs import Job
 from notfallserver.server.records.journal import Entry
 from notfallserver.server.records.primaries import Primary
 from notfallserver.server.records.rehearsals import Rehearsal
 from notfallserver.server.records.targets import Target
+from notfallserver.server.web.evidence_answers import EvidenceAnswer
 from notfallserver.server.web.line_answers import (
     ForecastAnswer,
     LimitsAnswer,
@@ -136,48 +137,6 @@ class RehearsedAnswer(BaseModel):
     @classmethod
     def of(cls, notes: Mapping[str, Any]) -> RehearsedAnswer | None:
         return cls.model_validate(notes[NOTE]) if NOTE in notes else None
-
-
-class VolumeCheckAnswer(BaseModel):
-    """``told`` is the end of what the check printed, or why there was none."""
-
-    volume: str
-    filesystem: str
-    state: VolumeState
-    told: str
-
-
-class ServiceCheckAnswer(BaseModel):
-    name: str
-    passed: bool
-    told: str
-
-
-class EvidenceAnswer(BaseModel):
-    """What was tried with a copy. ``unchecked``: why its file systems were not checked; ``started``
-    is empty where it never got as far as that; ``start_s``: until all answered. ``system``,
-    ``failed_units`` and ``login``: what its systemd says, as far as its agent told. ``compared``
-    files were, ``differing`` of them are not as the original's were."""
-
-    rehearsal: str
-    at: datetime
-    volumes: list[VolumeCheckAnswer]
-    unchecked: str
-    started: bool | None
-    start_s: float | None
-    ports: list[int]
-    silent: list[int]
-    checks: list[ServiceCheckAnswer]
-    system: str
-    failed_units: list[str]
-    login: bool | None
-    compared: int
-    differing: list[str]
-    picture: bool
-
-    @classmethod
-    def of(cls, kept: Evidence | None) -> EvidenceAnswer | None:
-        return cls.model_validate(asdict(kept)) if kept else None
 
 
 class RehearsalAnswer(BaseModel):
@@ -342,7 +301,8 @@ class VersionAnswer(BaseModel):
 
     @classmethod
     def of(cls, version: VersionInfo) -> VersionAnswer:
-        return cls.model_validate(asdict(version))
+        told = {"evidence": EvidenceAnswer.of(version.evidence)}
+        return cls.model_validate({**asdict(version), **told})
 
 
 class OfferAnswer(BaseModel):

@@ -8,8 +8,9 @@ What the appliance answers was written beside a foreign image, so everything in 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
+from notfallserver.guest.check import CHECKERS
 from notfallserver.server.pool.proof import VolumeCheck, VolumeState
 from notfallserver.server.pool.store import Clones
 from notfallserver.server.pool.version import Manifest
@@ -19,6 +20,7 @@ from notfallserver.server.vm.appliance import run_appliance
 from notfallserver.server.vm.hypervisor import Hypervisor
 from notfallserver.server.vm.spec import Accelerator
 from notfallserver.wire.errors import NotfallError
+from notfallserver.wire.facts import Machine
 
 CHECK_LIMIT_S = 4 * 3600.0
 """A full check of many terabytes takes hours; an activation ends it at once."""
@@ -61,7 +63,7 @@ def check_filesystems(
     compared, differing = answer.get("compared"), answer.get("differing")
     known = [one for one in differing if one in paths] if isinstance(differing, list) else []
     return Checked(
-        read_checks(answer.get("checks")),
+        told_lost(read_checks(answer.get("checks")), manifest.machine),
         min(compared, len(manifest.sample)) if type(compared) is int and compared > 0 else 0,
         tuple(dict.fromkeys(known)),
     )
@@ -79,6 +81,28 @@ def read_checks(told: object) -> tuple[VolumeCheck, ...]:
         volume, filesystem, words = (_plain(text) for text in texts)
         found.append(VolumeCheck(volume, filesystem, VolumeState(one["state"]), words))
     return tuple(found)
+
+
+def told_lost(checks: tuple[VolumeCheck, ...], machine: Machine) -> tuple[VolumeCheck, ...]:
+    """Where the original has a file system and nothing that is known is left of it, that is damage:
+    who looks at the copy alone takes it for a partition that nobody uses."""
+    had = {
+        f"disk{at}-part{part.number}" if part.number else f"disk{at}": part.filesystem
+        for at, disk in enumerate(machine.disks)
+        for part in disk.partitions
+        if part.filesystem in CHECKERS
+    }
+    return tuple(
+        replace(
+            one,
+            filesystem=had[one.volume],
+            state=VolumeState.DAMAGED,
+            told="nothing is left by which it could be recognised",
+        )
+        if not one.filesystem and one.volume in had
+        else one
+        for one in checks
+    )
 
 
 def damaged_error(damaged: tuple[VolumeCheck, ...]) -> NotfallError:

@@ -392,6 +392,11 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "They may need another machine, and in a rehearsal there is none. Whoever looks after the "
         "server can tell.",
     ),
+    "rehearsal-no-login": (
+        "The copy started and answers, but no login screen came, as there is one on the server.",
+        "Look at the picture. Over the network one can work with it all the same. Whoever looks "
+        "after the server can see what its screen needs.",
+    ),
     "bad-check": (
         "This can't be checked so.",
         "Name a port, the address of a page such as https://shop.example/login, or a script that "

@@ -14,6 +14,7 @@ GRADES: dict[Grade, str] = {
     Grade.PREPARED: "",
     Grade.CHECKED: "its file systems are sound",
     Grade.STARTED: "started in a rehearsal",
+    Grade.LOGIN: "started in a rehearsal, up to the login screen",
     Grade.SERVING: "started in a rehearsal, and its services answered",
     Grade.EQUAL: "started in a rehearsal, its services answered, and its files are right",
 }
@@ -21,6 +22,7 @@ GRADES: dict[Grade, str] = {
 FAILED: dict[Grade, str] = {
     Grade.CHECKED: "a file system in it is damaged",
     Grade.STARTED: "did not start in a rehearsal",
+    Grade.LOGIN: "started in a rehearsal, but no login screen came",
     Grade.SERVING: "started in a rehearsal, but not all its services answered",
     Grade.EQUAL: "started in a rehearsal, but files in it are wrong",
 }
