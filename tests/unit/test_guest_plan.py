@@ -128,6 +128,21 @@ def test_an_unknown_device_is_a_warning() -> None:
     assert "/dev/sdz1" in plan.warnings[0].text
 
 
+def test_nobody_waits_for_swap_that_did_not_come_along() -> None:
+    there = "UUID=5555-swap none swap sw 0 0\n/dev/mapper/vg-swap none swap sw 0 0\n"
+    gone = "UUID=9999-gone none swap sw,pri=5 0 0\n/dev/sdz2\tnone\tswap\tsw\t0\t0\n"
+    files = {"/etc/fstab": f"{there}/swapfile none swap sw 0 0\n{gone}"}
+    plan = plan_adaptation(system(files=files), hardware(), ORIGINAL)
+    told = texts(plan)["/etc/fstab"]
+    assert told.startswith(f"{there}/swapfile none swap sw 0 0\n")
+    assert told.endswith(
+        "UUID=9999-gone none swap sw,pri=5,nofail 0 0\n/dev/sdz2\tnone\tswap\tsw,nofail\t0\t0\n"
+    )
+    assert plan.warnings == ()
+    again = plan_adaptation(system(files={"/etc/fstab": told}), hardware(), ORIGINAL)
+    assert "/etc/fstab" not in texts(again) and again.warnings == ()
+
+
 def test_logical_volumes_keep_their_names() -> None:
     fstab = "/dev/mapper/vg--0-root / ext4 defaults 0 1\n/dev/vg-0/swap none swap sw 0 0\n"
     plan = plan_adaptation(system(files={"/etc/fstab": fstab}), hardware(), ORIGINAL)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple, Union
+from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 from notfallserver.guest.facts import Hardware, Kernel, System
 from notfallserver.guest.late import late_files, late_script
@@ -188,6 +188,15 @@ def _partitions(original: Machine) -> List[str]:
     return found
 
 
+def _is_missing_swap(parts: Sequence[str], names: DeviceNames) -> bool:
+    """Swap on a disk that did not come along: nothing is lost with it but time at each start."""
+    if len(parts) < 4 or parts[2] != "swap" or re.search(r"\b(noauto|nofail)\b", parts[3]):
+        return False
+    spec = parts[0]
+    on_disk = spec.startswith(("UUID=", "LABEL=", "PARTUUID=", "/dev/disk/by-"))
+    return (on_disk or names.is_hardware_name(spec)) and names.find(spec) is None
+
+
 def _mount_tables(
     system: System, names: DeviceNames, warnings: List[Warning]
 ) -> Dict[str, Tuple[str, str]]:
@@ -206,6 +215,9 @@ def _mount_tables(
             if stable:
                 line = line.replace(spec, stable, 1)
                 changed.append(f"{spec} -> {stable}")
+            elif path == "/etc/fstab" and _is_missing_swap(parts, names):
+                line = re.sub(r"^(\s*\S+\s+\S+\s+\S+\s+\S+)", r"\1,nofail", line)
+                changed.append(f"no waiting for the swap {spec}, which is not there")
             elif names.is_hardware_name(spec) and not re.search(r"\b(noauto|nofail)\b", line):
                 warnings.append(
                     Warning(
