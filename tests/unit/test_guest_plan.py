@@ -19,6 +19,7 @@ from notfallserver.guest.facts import (
 from notfallserver.guest.network import link_text
 from notfallserver.guest.plan import (
     MODULES_FILE,
+    NO_WAITING,
     ROLE_FILE,
     AddBootEntry,
     AddDrivers,
@@ -136,7 +137,8 @@ def test_nobody_waits_for_swap_that_did_not_come_along() -> None:
     told = texts(plan)["/etc/fstab"]
     assert told.startswith(f"{there}/swapfile none swap sw 0 0\n")
     assert told.endswith(
-        "UUID=9999-gone none swap sw,pri=5,nofail 0 0\n/dev/sdz2\tnone\tswap\tsw,nofail\t0\t0\n"
+        f"UUID=9999-gone none swap sw,pri=5,{NO_WAITING} 0 0\n"
+        f"/dev/sdz2\tnone\tswap\tsw,{NO_WAITING}\t0\t0\n"
     )
     assert plan.warnings == ()
     again = plan_adaptation(system(files={"/etc/fstab": told}), hardware(), ORIGINAL)

@@ -23,6 +23,8 @@ RECOVERY_FILE = "/etc/notfall-agent/recovery"
 MODULES_FILE = "/etc/initramfs-tools/modules"
 DRACUT_FILE = "/etc/dracut.conf.d/90-notfall.conf"
 FALLBACK_LOADER = "efi/boot/bootx64.efi"
+NO_WAITING = "nofail,x-systemd.device-timeout=5s"
+"""For swap that may come back one day; by ``nofail`` alone the start waits for it all the same."""
 
 NEEDED_MODULES: Dict[str, Tuple[str, ...]] = {
     "virtio_blk": ("virtio_pci", "virtio_blk"),
@@ -216,8 +218,8 @@ def _mount_tables(
                 line = line.replace(spec, stable, 1)
                 changed.append(f"{spec} -> {stable}")
             elif path == "/etc/fstab" and _is_missing_swap(parts, names):
-                line = re.sub(r"^(\s*\S+\s+\S+\s+\S+\s+\S+)", r"\1,nofail", line)
-                changed.append(f"no waiting for the swap {spec}, which is not there")
+                line = re.sub(r"^(\s*\S+\s+\S+\s+\S+\s+\S+)", rf"\1,{NO_WAITING}", line)
+                changed.append(f"no long waiting for the swap {spec}, which is not there")
             elif names.is_hardware_name(spec) and not re.search(r"\b(noauto|nofail)\b", line):
                 warnings.append(
                     Warning(

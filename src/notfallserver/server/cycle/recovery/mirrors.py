@@ -124,7 +124,7 @@ def _needless(
         return same.synced or same.role < member.role
     if is_extended(part.kind) or part.kind.lower() == _BIOS_BOOT:
         return True
-    if part.filesystem == SWAP:  # empty when it starts; the adaptation has nobody wait for it
+    if part.filesystem == SWAP:  # whose content ends with the machine that ran
         return any(one.filesystem == SWAP for one in others)
     if part.kind.lower() in _ESP:
         return any(one.kind.lower() in _ESP for one in others)
