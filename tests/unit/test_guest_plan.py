@@ -19,6 +19,7 @@ from notfallserver.guest.facts import (
 from notfallserver.guest.network import link_text
 from notfallserver.guest.plan import (
     MODULES_FILE,
+    NO_WAITING,
     ROLE_FILE,
     AddBootEntry,
     AddDrivers,
@@ -126,6 +127,22 @@ def test_an_unknown_device_is_a_warning() -> None:
     plan = plan_adaptation(system(files={"/etc/fstab": fstab}), hardware(), ORIGINAL)
     assert [one.code for one in plan.warnings] == ["unknown-device"]
     assert "/dev/sdz1" in plan.warnings[0].text
+
+
+def test_nobody_waits_for_swap_that_did_not_come_along() -> None:
+    there = "UUID=5555-swap none swap sw 0 0\n/dev/mapper/vg-swap none swap sw 0 0\n"
+    gone = "UUID=9999-gone none swap sw,pri=5 0 0\n/dev/sdz2\tnone\tswap\tsw\t0\t0\n"
+    files = {"/etc/fstab": f"{there}/swapfile none swap sw 0 0\n{gone}"}
+    plan = plan_adaptation(system(files=files), hardware(), ORIGINAL)
+    told = texts(plan)["/etc/fstab"]
+    assert told.startswith(f"{there}/swapfile none swap sw 0 0\n")
+    assert told.endswith(
+        f"UUID=9999-gone none swap sw,pri=5,{NO_WAITING} 0 0\n"
+        f"/dev/sdz2\tnone\tswap\tsw,{NO_WAITING}\t0\t0\n"
+    )
+    assert plan.warnings == ()
+    again = plan_adaptation(system(files={"/etc/fstab": told}), hardware(), ORIGINAL)
+    assert "/etc/fstab" not in texts(again) and again.warnings == ()
 
 
 def test_logical_volumes_keep_their_names() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from notfallserver.server.cycle.recovery.mirrors import read_member
+from notfallserver.server.cycle.recovery.mirrors import find_mirrors, read_member
 from notfallserver.server.cycle.recovery.plan import (
     DiskPlan,
     Known,
@@ -14,6 +16,7 @@ from notfallserver.server.cycle.recovery.plan import (
     only_disks,
     plan_recovery,
 )
+from notfallserver.server.pool.version import DiskImage, Manifest, Version
 from notfallserver.server.web.language import speech
 from notfallserver.server.web.words.plans import plan_words
 from notfallserver.wire.errors import NotfallError
@@ -203,6 +206,31 @@ def test_only_sound_members_of_a_mirror_count() -> None:
         *(superblock(role=0xFFFF), superblock(features=2), bytes(4096), b"", superblock()[:100]),
     ):
         assert read_member(block) is None
+
+
+def test_swap_beside_a_member_may_be_left_out_where_there_is_other(tmp_path: Path) -> None:
+    for at in (0, 1):
+        with (tmp_path / f"disk{at}.raw").open("xb") as raw:
+            raw.truncate(2 * GIB)
+            raw.seek(MIB + 4096)
+            raw.write(superblock(role=at))
+
+    def mirrors(*further: str) -> dict[int, frozenset[int]]:
+        disks = []
+        for at, filesystem in enumerate(further):
+            part = Partition(2, MIB + GIB, 64 * MIB, "0x82", filesystem)
+            plain = mirrored(f"vd{'ab'[at]}")
+            disks.append(replace(plain, partitions=[*plain.partitions, part]))
+        images = tuple(DiskImage(at, 2 * GIB, 1, "") for at in (0, 1))
+        names = ("uuid", "shop", "20260101T000000.000Z", "capture", "crash", "")
+        machine = Machine("shop", disks=disks)
+        manifest = Manifest(*names, machine, images, started_at="", sealed_at="")
+        return find_mirrors(Version(tmp_path, manifest))
+
+    assert mirrors("swap", "swap") == {0: frozenset({1}), 1: frozenset({0})}
+    # the only swap there is, and what nobody knows or is data, is never left out
+    for further in (("ext4", "swap"), ("", "swap"), ("swap", "")):
+        assert mirrors(*further) == {}
 
 
 def test_other_refusals_name_their_reason() -> None:

@@ -25,6 +25,9 @@ from notfall_lab.matrix.table import write_table
 from notfall_lab.matrix.trial import Bench, Outcome
 from notfall_lab.own_lab import own_lab
 from notfall_lab.router import dhcp
+from notfallserver.server.host.mount import unmount_image
+from notfallserver.server.pool.setup import prepare_pool
+from notfallserver.server.pool.store import Pool
 from notfallserver.server.rescue_medium import build_medium
 
 ROOT = Path(__file__).parents[3]
@@ -32,6 +35,8 @@ PAGE = ROOT / "docs/compatibility.md"
 RESULTS = ROOT / "build/matrix/results.json"
 FIRST_HOST = 20
 NET = 8
+POOL = 16 << 30
+"""Bytes; only what is in it takes room."""
 
 
 def main() -> int:
@@ -58,13 +63,17 @@ def main() -> int:
 
 def _try_all(cases: list[Case], results: Results, jobs: int) -> None:
     folder = Path(mkdtemp(prefix="nfl-", dir="/var/tmp"))
+    pool_folder = Path(mkdtemp(prefix="nfp-", dir="/var/tmp"))
     lock = Lock()
     try:
+        # before the lab, which sees only what is mounted by then
+        place = prepare_pool(pool_folder / "pool", pool_folder / "pool.img", POOL)
         with own_lab("matrix", folder, net=NET) as lab, dhcp(lab.network):
             medium = build_medium(
                 folder / "medium", ["https://127.0.0.1:1"], "", base_directory() / "rescue"
             )
-            bench = Bench(lab, medium, RESULTS.parent / "consoles")
+            versions = Pool(place.directory)
+            bench = Bench(lab, medium, versions, RESULTS.parent / "consoles")
 
             def attempt(case: Case) -> None:
                 key = case_key(case)
@@ -89,7 +98,9 @@ def _try_all(cases: list[Case], results: Results, jobs: int) -> None:
             with ThreadPoolExecutor(jobs) as pool:
                 list(pool.map(attempt, cases))
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        unmount_image(pool_folder / "pool")
+        for one in (folder, pool_folder):
+            shutil.rmtree(one, ignore_errors=True)
 
 
 if __name__ == "__main__":

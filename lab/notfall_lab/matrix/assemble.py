@@ -15,13 +15,15 @@ from notfall_lab.guest_tree import chroot, chroot_ready, loop_part, mounted, wri
 from notfall_lab.matrix import boot, initramfs, networks
 from notfall_lab.matrix.case import Case
 from notfall_lab.matrix.layers import Layers, make_layers, mirror, seal
-from notfall_lab.matrix.layout import MIB, Layout, lay_out
+from notfall_lab.matrix.layout import DATA_MIB, DATA_SCRIPT, DATA_SIGNATURE, MIB, Layout, lay_out
 from notfall_lab.matrix.networks import Wiring
 from notfall_lab.matrix.trees import tree_tar
 from notfall_lab.recipe_guest import MASKED, ROOT_PASSWORD
 from notfallserver.server.host.run import run
 
 PROOF = Path(__file__).parent / "proof.sh"
+SECOND_SWAP = "77000000-0000-4000-8000-000000005a5a"
+"""UUID of the swap on the second disk of a mirror."""
 ROOM_LEFT = 4 * MIB
 """In /boot, where it is full: less than an initramfs."""
 _UNIT = """[Unit]
@@ -53,11 +55,13 @@ def assemble(case: Case, wiring: Wiring, directory: Path) -> Made:
     layout = lay_out(case)
     disks = [directory / f"disk{number}.raw" for number in range(case.disks)]
     for number, disk in enumerate(disks):
+        data = number > 0 and "data" in case.odd
         with disk.open("xb") as stream:
-            stream.truncate(layout.size)
-        script = layout.script(case)
+            stream.truncate(DATA_MIB * MIB if data else layout.size)
+        script = DATA_SCRIPT if data else layout.script(case, second=number > 0)
         if number:  # partitions' names must differ
-            script = script.replace("77000000-", "78000000-").replace("77abcd01", "78abcd01")
+            script = script.replace("77000000-", "78000000-")
+            script = script.replace(layout.signature, DATA_SIGNATURE)
         run(["sfdisk", "--quiet", disk], text_in=script)
     layers = make_layers(case, layout, disks, directory)
     ids = _Ids(*(str(uuid.uuid4()) for _ in range(3)))
@@ -69,6 +73,9 @@ def assemble(case: Case, wiring: Wiring, directory: Path) -> Made:
         swap = layout.part("swap")
         with loop_part(disks[0], swap.start, swap.size) as device:
             run(["mkswap", "-U", ids.swap, "-L", "swap", device])
+        if "swaps" in case.odd:
+            with loop_part(disks[1], swap.start, swap.size) as device:
+                run(["mkswap", "-U", SECOND_SWAP, device])
         _make_filesystem(case, target, ids.root, tar, directory)
         stack.enter_context(_mounted_root(case, target, tree))
         devices = [target]
@@ -79,6 +86,12 @@ def assemble(case: Case, wiring: Wiring, directory: Path) -> Made:
             (tree / "boot").mkdir()
             stack.enter_context(mounted(device, tree / "boot"))
             devices.append(device)
+        if "data" in case.odd:
+            device = stack.enter_context(loop_part(disks[1], MIB, (DATA_MIB - 1) * MIB))
+            run(["mkfs.ext4", "-q", "-F", "-L", "data", device])
+            (tree / "srv").mkdir()
+            stack.enter_context(mounted(device, tree / "srv"))
+            write_file(tree / "srv/data", "what lies on the second disk")
         run(["tar", "-C", tree, "--numeric-owner", "--xattrs", "-xf", tar], timeout=600)
         inner = ""
         if case.encrypted:
@@ -100,7 +113,9 @@ def assemble(case: Case, wiring: Wiring, directory: Path) -> Made:
             (tree / "tmp" / left).unlink()
         if "boot-full" in case.odd:
             _fill_up(tree / "boot")
-        for place in (tree, tree / "boot") if case.apart else (tree,):
+        apart = [tree / "boot"] if case.apart else []
+        apart += [tree / "srv"] if "data" in case.odd else []
+        for place in (tree, *apart):
             # whoever else still holds this mount for a moment, all of it is in the file now
             run(["fsfreeze", "--freeze", place])
             run(["fsfreeze", "--unfreeze", place])
@@ -197,9 +212,15 @@ def _fstab(case: Case, layout: Layout, ids: _Ids) -> str:
 
     if case.apart:
         lines.append(f"{name('boot', ids.boot, 'boot')} /boot ext4 defaults 0 2")
+    if "data" in case.odd:
+        device = f"/dev/{case.disk_name(1)}1"
+        data = f"PARTUUID={DATA_SIGNATURE}-01" if case.fstab == "partuuid" else device
+        lines.append(f"{data} /srv ext4 defaults 0 2")
     if case.uefi:
         lines.append(f"{name('esp', boot.ESP_UUID, 'ESP')} /boot/efi vfat umask=0077 0 1")
     lines.append(f"{name('swap', ids.swap, 'swap')} none swap sw 0 0")
+    if "swaps" in case.odd:
+        lines.append(f"UUID={SECOND_SWAP} none swap sw 0 0")
     return "\n".join(lines)
 
 

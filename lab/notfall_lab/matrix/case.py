@@ -18,6 +18,7 @@ DRIVERS = {
     "pvscsi": ("vmw_pvscsi", "sd_mod"),
 }
 """The modules that a machine with such disks loads for them, the controller's first."""
+CARD_DRIVERS = {"virtio-net-pci": "virtio_net", "e1000e": "e1000e", "e1000": "e1000"}
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,14 @@ class Case:
     root: str = "uuid"  # root= on the kernel's line: uuid, label, device, mapper, partuuid
     network: str = "ifupdown"  # see networks.py
     card: str = "virtio-net-pci"  # of the target
-    refused: str = ""  # the adaptation must refuse it with this code, in words
+    onto: str = ""  # recovered to disks that are larger (and grown), smaller, or to one for all
+    refused: str = ""  # the plan or the adaptation must refuse it with this code, in words
     odd: tuple[str, ...] = ()
     """serial: GRUB and kernel on the serial line only. entry-lost: no loader at the fallback place.
     boot-code-lost: MBR without GRUB. boot-full: hardly any room in /boot. screen: the key is typed
-    on the screen. back: afterwards adapted to the old hardware again and booted there."""
+    on the screen. back: afterwards adapted to the old hardware again and booted there.
+    data: a second disk with a filesystem that fstab mounts, named as ``fstab`` says.
+    swaps: each disk of the mirror has swap of its own."""
 
     @property
     def encrypted(self) -> bool:
@@ -52,7 +56,7 @@ class Case:
 
     @property
     def disks(self) -> int:
-        return 2 if self.stack == "raid" else 1
+        return 2 if self.stack == "raid" or "data" in self.odd else 1
 
     @property
     def apart(self) -> bool:

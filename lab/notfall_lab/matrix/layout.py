@@ -7,6 +7,13 @@ from dataclasses import dataclass
 from notfall_lab.matrix.case import Case
 
 MIB = 1 << 20
+MORE = 1024 * MIB
+LESS = 256 * MIB
+"""By so much the disks of a recovery's target are larger or smaller."""
+DATA_MIB = 400
+DATA_SIGNATURE = "78abcd01"
+DATA_SCRIPT = f"label: dos\nlabel-id: 0x{DATA_SIGNATURE}\nstart=2048, type=83\n"
+"""A disk with data: one partition that takes all of it."""
 ROOT_MIB = {"ext4": 1500, "xfs": 1500, "btrfs": 1500}
 _KINDS = {
     "dos": {"boot": "83", "root": "83", "lvm": "8e", "raid": "fd", "swap": "82"},
@@ -57,14 +64,16 @@ class Layout:
         part = self.part(role)
         return part.uuid if self.table == "gpt" else f"{self.signature}-{part.number:02x}"
 
-    def script(self, case: Case) -> str:
-        """For sfdisk."""
+    def script(self, case: Case, second: bool = False) -> str:
+        """For sfdisk; the ``second`` disk of a mirror may have no swap, which is not mirrored."""
         kinds = _KINDS[self.table]
         inner = {"lvm": "lvm", "raid": "raid"}.get(case.stack, "root")
         lines = [f"label: {self.table}"]
         if self.table == "dos":
             lines.append(f"label-id: 0x{self.signature}")
         for one in self.parts:
+            if second and one.role == "swap" and "swaps" not in case.odd:
+                continue
             kind = kinds[inner if one.role == "root" else one.role]
             more = f", uuid={one.uuid}" if self.table == "gpt" else ""
             more += ", bootable" if self.table == "dos" and one.number == 1 else ""

@@ -12,6 +12,7 @@ from pathlib import Path
 from notfall_lab.machine import Machine
 from notfall_lab.matrix import networks
 from notfall_lab.matrix.case import PASSPHRASE, Case
+from notfall_lab.matrix.layout import LESS, MORE, lay_out
 from notfall_lab.matrix.networks import Wiring
 from notfall_lab.matrix.tagged import answers_tagged
 from notfall_lab.namespace import BRIDGE, Network, sh
@@ -20,6 +21,7 @@ BOOT_S = 420.0
 ADDRESS_S = 60.0
 _PROMPT = r"(?i)(please unlock disk|please enter passphrase|enter passphrase for)"
 _PROMPT_S = 300.0
+_DEGRADED = ("[U_]", "[_U]")
 
 
 class NotProven(Exception):
@@ -99,10 +101,15 @@ def _check_system(case: Case, told: Told, role: str) -> None:
         missing.append("/boot is not mounted")
     if case.uefi and "/boot/efi" not in mounts:
         missing.append("/boot/efi is not mounted")
+    if "data" in case.odd and not ("/srv" in mounts and told.one("data")):
+        missing.append("/srv is not mounted")
     if not told.all("swap"):
         missing.append("no swap")
-    if case.stack == "raid" and told.one("arrays") != "1":
+    if case.stack == "raid" and case.onto == "one" and told.one("members") not in _DEGRADED:
+        missing.append(f"the array is {told.one('members')}, not degraded")
+    if case.stack == "raid" and case.onto != "one" and told.one("arrays") != "1":
         missing.append("the array has not both members")
+    missing += _wrong_size(case, int(told.one("size") or 0))
     if case.target_firmware == "secure" and told.one("secure") != "1":
         missing.append("Secure Boot is off")
     if told.one("role") != role:
@@ -111,6 +118,17 @@ def _check_system(case: Case, told: Told, role: str) -> None:
         missing.append(f"failed: {', '.join(told.all('failed'))}")
     if missing:
         raise NotProven("; ".join(missing))
+
+
+def _wrong_size(case: Case, size: int) -> list[str]:
+    """``size`` is of the root filesystem; its own structures take some of its partition."""
+    was = lay_out(case).part("root").size
+    grown = case.onto == "larger" and case.stack != "raid"  # an array's size stays
+    if grown and not was + MORE * 0.8 < size <= was + MORE:
+        return [f"the root has not grown: {size >> 20} MiB, {was >> 20} on the original"]
+    if case.onto == "smaller" and not was - LESS * 1.4 < size <= was - LESS * 0.9:
+        return [f"the root is not smaller: {size >> 20} MiB, {was >> 20} on the original"]
+    return []
 
 
 def _check_network(case: Case, wiring: Wiring, machine: Machine, network: Network) -> None:

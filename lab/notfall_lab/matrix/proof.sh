@@ -10,9 +10,13 @@ systemctl --failed --no-legend --plain | while read -r unit _; do say failed "$u
 findmnt -rn -o TARGET,SOURCE,FSTYPE / | while read -r line; do say mount "$line"; done
 findmnt -rn -o TARGET,SOURCE,FSTYPE /boot | while read -r line; do say mount "$line"; done
 findmnt -rn -o TARGET,SOURCE,FSTYPE /boot/efi | while read -r line; do say mount "$line"; done
+findmnt -rn -o TARGET,SOURCE,FSTYPE /srv | while read -r line; do say mount "$line"; done
+[ -e /srv/data ] && say data "$(cat /srv/data)"
 swapon --noheadings --show=NAME | while read -r line; do say swap "$line"; done
 say role "$(cat /etc/notfall-agent/role 2>/dev/null)"
 [ -e /proc/mdstat ] && say arrays "$(grep -c '\[UU\]' /proc/mdstat)"
+[ -e /proc/mdstat ] && say members "$(grep -o '\[[U_]*\]' /proc/mdstat)"
+say size "$(df -B1 --output=size / | tail -n 1)"
 for file in /sys/firmware/efi/efivars/SecureBoot-*; do
     [ -e "$file" ] && say secure "$(od -An -tu1 -j4 -N1 "$file" | tr -d ' ')"
 done

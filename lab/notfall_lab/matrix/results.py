@@ -25,6 +25,11 @@ def case_key(case: Case) -> str:
     sources += [_LAB / "matrix/proof.sh", _LAB / "kernel_guest/matrix_layers.py"]
     sources += [_LAB / "machine.py", _PRODUCT / "rescue/appliance.py"]
     sources += sorted((_PRODUCT / "guest").glob("*.py"))
+    if case.onto:
+        sources += [_LAB / "matrix/recover.py", _LAB / "kernel_guest/start-target.sh"]
+        sources += [_LAB / "kernel_guest/target_work.py", _PRODUCT / "server/pool/reshaped.py"]
+        sources += sorted((_PRODUCT / "rescue").glob("*.py"))
+        sources += sorted((_PRODUCT / "server/cycle/recovery").glob("*.py"))
     return key_of(repr(case), tree_key(case.suite, case.tool), *sources)
 
 

@@ -66,6 +66,13 @@ def _added(changes: Sequence[str]) -> str:
     return ", ".join(dict.fromkeys(", ".join(found).split(", "))) if found else ""
 
 
+def _onto(case: Case) -> str:
+    what = {"larger": "larger, grown", "smaller": "smaller", "one": "one disk for all"}
+    if case.onto == "larger" and case.stack == "raid":
+        return ", larger"
+    return f", {what[case.onto]}" if case.onto else ""
+
+
 def _row(case: Case, told: Mapping[str, Any]) -> str:
     stack = "" if case.stack == "plain" else f" on {case.stack}"
     apart = ", own /boot" if case.apart else ""
@@ -81,7 +88,7 @@ def _row(case: Case, told: Mapping[str, Any]) -> str:
         f"{case.firmware}{f' -> {case.then}' if case.then else ''}, {case.table}",
         case.initramfs,
         f"{case.filesystem}{stack}{apart}",
-        f"{case.source} -> {case.target}{back}",
+        f"{case.source} -> {case.target}{back}{_onto(case)}",
         f"{case.fstab}, {case.root}",
         f"{case.network}, {cards}",
         _added(told.get("changes", ())),

@@ -13,19 +13,21 @@ from typing import Any
 from notfall_lab.hypervisor import Lab
 from notfall_lab.machine import HardDisk, Hardware, Machine
 from notfall_lab.matrix.assemble import Made, assemble
-from notfall_lab.matrix.case import DRIVERS, Case
+from notfall_lab.matrix.case import CARD_DRIVERS, DRIVERS, Case
 from notfall_lab.matrix.layout import Layout
 from notfall_lab.matrix.networks import Wiring, wire
 from notfall_lab.matrix.proof import NotProven, keep_console, prove
+from notfall_lab.matrix.recover import Recovery
+from notfallserver.server.pool.store import Pool
 from notfallserver.server.rescue_medium import Medium
 from notfallserver.server.vm.appliance import run_appliance
 from notfallserver.server.vm.libvirt import LibvirtHypervisor
 from notfallserver.server.vm.spec import Accelerator
+from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Disk, Partition
 from notfallserver.wire.facts import Machine as Facts
 
 ADAPT_S = 900.0
-_CARD_DRIVERS = {"virtio-net-pci": "virtio_net", "e1000e": "e1000e", "e1000": "e1000"}
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,13 @@ class Outcome:
 
 
 class Bench:
-    """Where cases are tried: a lab with libvirt, the rescue medium, and a folder."""
+    """Where cases are tried: a lab with libvirt, the rescue medium, a pool, and a folder."""
 
-    def __init__(self, lab: Lab, medium: Medium, consoles: Path) -> None:
+    def __init__(self, lab: Lab, medium: Medium, pool: Pool, consoles: Path) -> None:
         self.lab = lab
         self.hypervisor = LibvirtHypervisor(lab.uri)
         self.medium = medium
+        self.recovery = Recovery(self.hypervisor, medium, pool)
         self.consoles = consoles
 
     def attempt(self, case: Case, host: int) -> Outcome:
@@ -71,7 +74,10 @@ class Bench:
         try:
             wiring = wire(case, self.lab.network.address(0).rpartition(".")[0], host)
             made = assemble(case, wiring, folder)
-            self._go(case, wiring, made, folder, outcome)
+            if case.onto:
+                self._recover(case, wiring, made, folder, outcome)
+            else:
+                self._go(case, wiring, made, folder, outcome)
             outcome.boots = True
         except NotProven as error:
             outcome.error = str(error)
@@ -100,6 +106,23 @@ class Bench:
             outcome.changes += answer["changes"]
             outcome.warnings += answer["warnings"]
             self._boot(case, wiring, made.disks, folder / f"m{number}", way, outcome)
+
+    def _recover(
+        self, case: Case, wiring: Wiring, made: Made, folder: Path, outcome: Outcome
+    ) -> None:
+        begun = time.monotonic()
+        try:
+            done = self.recovery.recover(case, wiring, made.layout, made.disks, folder)
+        except NotfallError as error:
+            outcome.refused = error.code
+            raise NotProven(f"refused ({error.code}): {error.cause} {error.remedy}") from None
+        outcome.adapt_s = round(time.monotonic() - begun, 1)
+        outcome.changes += done.changes
+        if done.failure:
+            outcome.refused = str(done.failure.get("code"))
+            raise NotProven(f"the target failed: {done.failure}")
+        way = Way(case.target, case.role, case.target_firmware)
+        self._boot(case, wiring, done.disks, folder / "m0", way, outcome)
 
     def _boot(
         self,
@@ -141,7 +164,7 @@ def adaptation(case: Case, wiring: Wiring, layout: Layout, way: Way) -> dict[str
         for number in range(case.disks)
     ]
     nics = [
-        {"name": one.name, "mac": one.mac, "old_mac": one.old, "driver": _CARD_DRIVERS[case.card]}
+        {"name": one.name, "mac": one.mac, "old_mac": one.old, "driver": CARD_DRIVERS[case.card]}
         for one in wiring.cards
     ]
     return {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple, Union
+from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 from notfallserver.guest.facts import Hardware, Kernel, System
 from notfallserver.guest.late import late_files, late_script
@@ -23,6 +23,8 @@ RECOVERY_FILE = "/etc/notfall-agent/recovery"
 MODULES_FILE = "/etc/initramfs-tools/modules"
 DRACUT_FILE = "/etc/dracut.conf.d/90-notfall.conf"
 FALLBACK_LOADER = "efi/boot/bootx64.efi"
+NO_WAITING = "nofail,x-systemd.device-timeout=5s"
+"""For swap that may come back one day; by ``nofail`` alone the start waits for it all the same."""
 
 NEEDED_MODULES: Dict[str, Tuple[str, ...]] = {
     "virtio_blk": ("virtio_pci", "virtio_blk"),
@@ -188,6 +190,15 @@ def _partitions(original: Machine) -> List[str]:
     return found
 
 
+def _is_missing_swap(parts: Sequence[str], names: DeviceNames) -> bool:
+    """Swap on a disk that did not come along: nothing is lost with it but time at each start."""
+    if len(parts) < 4 or parts[2] != "swap" or re.search(r"\b(noauto|nofail)\b", parts[3]):
+        return False
+    spec = parts[0]
+    on_disk = spec.startswith(("UUID=", "LABEL=", "PARTUUID=", "/dev/disk/by-"))
+    return (on_disk or names.is_hardware_name(spec)) and names.find(spec) is None
+
+
 def _mount_tables(
     system: System, names: DeviceNames, warnings: List[Warning]
 ) -> Dict[str, Tuple[str, str]]:
@@ -206,6 +217,9 @@ def _mount_tables(
             if stable:
                 line = line.replace(spec, stable, 1)
                 changed.append(f"{spec} -> {stable}")
+            elif path == "/etc/fstab" and _is_missing_swap(parts, names):
+                line = re.sub(r"^(\s*\S+\s+\S+\s+\S+\s+\S+)", rf"\1,{NO_WAITING}", line)
+                changed.append(f"no long waiting for the swap {spec}, which is not there")
             elif names.is_hardware_name(spec) and not re.search(r"\b(noauto|nofail)\b", line):
                 warnings.append(
                     Warning(

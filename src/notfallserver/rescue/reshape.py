@@ -137,21 +137,32 @@ def _told(place: Place) -> Dict[str, Any]:
     }
 
 
+def named_by_uuid(text: str, column: int, names: DeviceNames) -> str:
+    """A table of mounts (or crypttab) in which nothing depends on a disk or its partition table."""
+    lines = []
+    for line in text.splitlines():
+        words = line.split()
+        spec = words[column] if len(words) > column and not words[0].startswith("#") else ""
+        if "partuuid" in spec.lower() or names.is_hardware_name(spec):
+            volume = names.find(spec)
+            if volume is not None and volume.uuid:
+                line = line.replace(spec, f"UUID={volume.uuid}", 1)
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
 def _name_by_uuid(sources: Sequence[str], original: Machine) -> None:
-    """A partition that goes to another table may lose the number by which fstab knows it."""
+    """A partition that goes to another disk has another name there, and may have another number."""
     with opened_volumes(sources) as volumes:
         try:
             with mounted_system(volumes, original) as system:
                 names = DeviceNames(volumes, original)
-                path = inside(system.root, "/etc/fstab")
-                lines = []
-                for line in read_text(system.root, "/etc/fstab").splitlines():
-                    spec = (line.split() or [""])[0]
-                    volume = names.find(spec) if "partuuid" in spec.lower() else None
-                    if volume is not None and volume.uuid:
-                        line = line.replace(spec, f"UUID={volume.uuid}", 1)
-                    lines.append(line)
-                replace_text(path, "\n".join(lines) + "\n")
+                # a locked system has neither; what it names can't be changed here
+                for path, column in (("/etc/fstab", 0), ("/etc/crypttab", 1)):
+                    text = read_text(system.root, path)
+                    told = named_by_uuid(text, column, names)
+                    if text and told != text:
+                        replace_text(inside(system.root, path), told)
         except NotfallError as error:
             if error.code != "no-system":
                 raise

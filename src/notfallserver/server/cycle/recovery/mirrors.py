@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from notfallserver.guest.layout import is_extended
+from notfallserver.guest.layout import SWAP, is_extended
 from notfallserver.server.pool.version import Version
 from notfallserver.wire.facts import Disk, Machine, Partition
 
@@ -124,6 +124,8 @@ def _needless(
         return same.synced or same.role < member.role
     if is_extended(part.kind) or part.kind.lower() == _BIOS_BOOT:
         return True
+    if part.filesystem == SWAP:  # whose content ends with the machine that ran
+        return any(one.filesystem == SWAP for one in others)
     if part.kind.lower() in _ESP:
         return any(one.kind.lower() in _ESP for one in others)
     return False
