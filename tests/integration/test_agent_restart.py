@@ -69,16 +69,16 @@ INSTANTS = [
     ("moment", "FrozenBuffer", "read", "before", 1),
     ("moment", "FrozenBuffer", "read", "after", 1),
     ("passes", "Passes", "send_rest", "before", 1),
-    ("changes.keeping", "", "write_state", "before", 1),
+    ("changes.ledger", "Ledger", "lose", "before", 1),
     ("passes", "Passes", "send_rest", "after", 1),
-    ("changes.keeping", "", "write_state", "before", 2),
-    ("changes.keeping", "", "write_state", "after", 2),
-    ("changes.keeping", "", "write_state", "before", 3),
-    ("changes.keeping", "", "write_state", "after", 3),
+    ("changes.ledger", "Ledger", "promise", "before", 1),
+    ("changes.ledger", "Ledger", "promise", "after", 1),
+    ("changes.ledger", "Ledger", "seal", "before", 1),
+    ("changes.tracker", "Tracker", "forget", "before", 1),
     ("changes.tracker", "Tracker", "forget", "after", 1),
 ]
 """Where the second run is killed: module, class, function, before or after its n-th call."""
-SEALED = INSTANTS.index(("changes.keeping", "", "write_state", "before", 3))
+SEALED = INSTANTS.index(("changes.ledger", "Ledger", "seal", "before", 1))
 """From here on the server has sealed; at this one the agent does not know yet."""
 
 
