@@ -15,6 +15,7 @@ from playwright.sync_api import expect
 from server_process import MACHINE, ServerProcess, running, token_of
 
 from notfall_lab.browser import browser
+from notfall_lab.patience import until
 from notfallserver.server.web import language
 from notfallserver.server.web.words import situation
 from notfallserver.wire.blocks import BLOCK
@@ -136,6 +137,12 @@ def test_a_refused_start_says_why_and_a_person_overrules_with_a_reason(tmp_path:
         with server.root() as root:
             events = [one["event"] for one in root.get("/api/v1/journal?primary=shop").json()]
         assert {"overruled", "activate", "activation_failed"} <= set(events)
+        # It is heard again, so all is as it was; what did not work is told all the same.
+        agent.poll()
+        with server.root() as root:
+            until(lambda: root.get("/api/v1/primaries/shop").json()["state"] == "normal")
+        seen.page.reload()
+        expect(problem).to_contain_text("does not answer")
 
 
 def test_the_first_copy_is_followed_and_a_restart_of_the_server_survived(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ state."""
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from notfallserver.server.cycle.state import State
+from notfallserver.server.web.answers import JobAnswer
 from notfallserver.server.web.api.actions import ActivateRequest, activate, list_offers
 from notfallserver.server.web.api.primaries import Name
 from notfallserver.server.web.page.overview import mark, overview_of
@@ -20,6 +22,7 @@ from notfallserver.server.web.words.findings import findings_of
 from notfallserver.server.web.words.proof import offer_words
 from notfallserver.wire.errors import NotfallError
 
+JUST = timedelta(minutes=10)
 Part = Annotated[str, Query(max_length=80)]
 router = APIRouter(prefix="/p/{name}")
 
@@ -91,7 +94,7 @@ def _present(request: Request, name: str) -> dict[str, object]:
     part = _PARTS.get(State(shown.primary.state), "ask")
     if part == "working" and shown.primary.standin_off:
         part = "off"
-    failed = shown.failure("activate")
+    failed = shown.failure("activate") or _just_failed(request, shown.primary.uuid)
     return {
         **shown.values(),
         "part": part,
@@ -100,6 +103,16 @@ def _present(request: Request, name: str) -> dict[str, object]:
         "failed": failed,
         "picture": int(time.time()),  # another address each time: the browser loads it anew
     }
+
+
+def _just_failed(request: Request, primary: str) -> JobAnswer | None:
+    """A start that failed a moment ago: whoever ordered it wants to know, also where the original
+    was heard meanwhile and all is as it was."""
+    since = datetime.now(UTC) - JUST
+    for job in house_of(request).catalogue.jobs.unmended(primary):
+        if job.kind == "activate" and job.finished_at and job.finished_at > since:
+            return JobAnswer.of(job)
+    return None
 
 
 _PARTS = {
