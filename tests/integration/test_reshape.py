@@ -19,12 +19,13 @@ from uuid import uuid4
 import pytest
 from agent_receiver import command, loop_device
 
+from notfall_lab.pool_image import index_image
 from notfallserver.guest.larger import grow_disks
 from notfallserver.rescue.reshape import measure, reshape
-from notfallserver.server.host.clone import clone_file, differing_blocks, written_stretches
+from notfallserver.server.host.clone import clone_file, differing_blocks
 from notfallserver.server.host.mount import unmount_image
 from notfallserver.server.pool.incoming import seal_directory, utc_now
-from notfallserver.server.pool.index import Index, hash_index, make_index
+from notfallserver.server.pool.index import Index, hash_index
 from notfallserver.server.pool.reshaped import (
     Reshaping,
     drop_reshaped,
@@ -151,17 +152,6 @@ def make_version(
             sealed_at=utc_now(),
         ),
     )
-
-
-def index_image(at: int, raw: Path) -> DiskImage:
-    size, idx = raw.stat().st_size, raw.with_suffix(".idx")
-    make_index(idx, size)
-    with Index(idx, write=True) as index, raw.open("rb") as stream:
-        for start, end in written_stretches(stream.fileno()):
-            for number in range(start // BLOCK, -(-end // BLOCK)):
-                stream.seek(number * BLOCK)
-                index[number] = hash_block(stream.read(BLOCK))
-        return DiskImage(at, size, index.used(), hash_index(idx))
 
 
 def make_reshaped(store: PrimaryStore, version: Version, shape: list[dict[str, Any]]) -> Version:

@@ -47,6 +47,8 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="only name the cases")
     given = parser.parse_args()
     chosen = [one for one in CASES if any(fnmatch(one.name, p) for p in given.patterns or ["*"])]
+    if not chosen:
+        parser.error(f"no case is called {' or '.join(given.patterns)}; --list names them all")
     if given.list:
         print("\n".join(one.name for one in chosen))
         return 0

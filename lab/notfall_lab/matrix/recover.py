@@ -18,6 +18,7 @@ from notfall_lab.kernels import PROGRAMS
 from notfall_lab.matrix.case import CARD_DRIVERS, DRIVERS, Case
 from notfall_lab.matrix.layout import LESS, MORE, Layout
 from notfall_lab.matrix.networks import Wiring
+from notfall_lab.pool_image import index_image
 from notfallserver.guest.cpio import file_entry, write_archive
 from notfallserver.guest.table import read_table
 from notfallserver.server.cycle.recovery.mirrors import find_mirrors
@@ -30,18 +31,15 @@ from notfallserver.server.cycle.recovery.plan import (
 )
 from notfallserver.server.cycle.recovery.reshape import Reshaper
 from notfallserver.server.cycle.runner import JobContext
-from notfallserver.server.host.clone import written_stretches
 from notfallserver.server.host.run import run
 from notfallserver.server.pool.incoming import seal_directory, utc_now
-from notfallserver.server.pool.index import Index, hash_index, make_index
 from notfallserver.server.pool.store import Pool, PrimaryStore
-from notfallserver.server.pool.version import DiskImage, Manifest, Version
+from notfallserver.server.pool.version import Manifest, Version
 from notfallserver.server.rescue_medium import Medium
 from notfallserver.server.settings import Settings
 from notfallserver.server.vm.appliance import run_appliance
 from notfallserver.server.vm.hypervisor import Hypervisor
 from notfallserver.server.vm.spec import Accelerator
-from notfallserver.wire.blocks import BLOCK, hash_block
 from notfallserver.wire.facts import Disk, Nic, Partition
 from notfallserver.wire.facts import Machine as Facts
 
@@ -186,14 +184,7 @@ def _keep(store: PrimaryStore, original: Facts, disks: Sequence[Path]) -> Versio
     for number, disk in enumerate(disks):
         raw = store.paths.incoming / f"disk{number}.raw"
         run(["cp", "--sparse=always", disk, raw], timeout=600)
-        size, idx = raw.stat().st_size, raw.with_suffix(".idx")
-        make_index(idx, size)
-        with Index(idx, write=True) as index, raw.open("rb") as stream:
-            for start, end in written_stretches(stream.fileno()):
-                for at in range(start // BLOCK, -(-end // BLOCK)):
-                    stream.seek(at * BLOCK)
-                    index[at] = hash_block(stream.read(BLOCK))
-            images.append(DiskImage(number, size, index.used(), hash_index(idx)))
+        images.append(index_image(number, raw))
     now = utc_now()
     names = (store.uuid, original.hostname, store.fresh_stamp(), "capture", "filesystem", "")
     manifest = Manifest(*names, original, tuple(images), started_at=now, sealed_at=now)
