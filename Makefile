@@ -5,7 +5,10 @@ PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.ready
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo page pictures run test test-unit check format bench matrix setup clean
+# A server that is started a hundred times is not to be compiled a hundred times.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help demo page pictures run test test-unit check format bench matrix setup clean windows-agent
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,16 +37,20 @@ pictures: $(STAMP) ## Take the manual's screenshots anew
 	PYTHONPATH=lab $(PYTHON) -m notfall_lab.dryrun.pictures
 
 run: $(STAMP) ## Set up and run a server on this machine with its data below build/server
-	NOTFALL_CONFIG=build/server/notfall.toml $(VENV)/bin/notfall server init --data-dir build/server
+	NOTFALL_CONFIG=build/server/notfall.toml $(VENV)/bin/notfall server init --data-dir build/server --no-protect-versions
 	NOTFALL_CONFIG=build/server/notfall.toml $(VENV)/bin/notfall server run
+
+COMMON := $(addprefix src/notfallserver/agent/,addresses.py duty.py enrolment.py files.py seed.py servers.py service.py work/base.py work/here.py)
 
 check: $(STAMP) ## Format, lint, types, import layers
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy --platform win32 --follow-imports silent --cache-dir .mypy_cache/windows \
+		src/notfallserver/agent/windows src/notfallserver/agent/ntfs $(COMMON)
 	$(PYTHON) -m pytest -q tests/unit/test_layers.py
 
-test: check ## All tests: unit, integration, end to end with real guests; two at a time
+test: check windows-agent ## All tests: unit, integration, end to end with real guests; two at a time
 	PYTHONPATH=lab $(PYTHON) -m pytest -n 2 --dist worksteal
 
 test-unit: $(STAMP) ## Only the tests that need neither root nor a guest
@@ -53,7 +60,7 @@ format: $(STAMP) ## Format the sources
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-BENCHES := run freeze growth lines scale activation pages
+BENCHES := run freeze growth lines scale activation pages retention offload
 
 bench: $(STAMP) ## Measure all figures, about half an hour; writes bench/results.json and docs/benchmarks.md
 	$(PYTHON) -m pip install --quiet --editable '.[bench]'
@@ -65,6 +72,15 @@ bench: $(STAMP) ## Measure all figures, about half an hour; writes bench/results
 
 matrix: $(STAMP) ## Boot all cases of docs/compatibility.md, an hour or more (CASES='b12-*', JOBS=2, AGAIN=1)
 	PYTHONPATH=lab $(PYTHON) -m notfall_lab.matrix --jobs $(or $(JOBS),1) $(if $(AGAIN),--again) $(CASES)
+
+WINDOWS_AGENT := build/windows/notfall-agent.msi
+
+windows-agent: $(WINDOWS_AGENT) ## Build the agent for Windows with Wine: build/windows/notfall-agent.msi
+
+$(WINDOWS_AGENT): $(STAMP) $(wildcard packaging/windows/* packaging/windows-packages.txt) \
+		$(shell find src/notfallserver/agent src/notfallserver/wire -name '*.py')
+	$(SUDO) packaging/install-packages windows-packages.txt
+	PYTHON=$(PYTHON) packaging/windows/build
 
 clean: ## Remove what was built here (the lab's cache stays)
 	rm -rf build dist $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -83,7 +83,7 @@ class Server:
             f'data_dir = "{self._data}"\npool_path = "{self.pool}"\npool_image_gib = 40\n'
             f'listen_host = "{self._host}"\nlisten_port = {self._port}\n'
             f'urls = ["{self.url}"]\nschedule_minutes = 0\nheartbeat_timeout_s = 86400\n'
-            f'log_level = "warning"\n'
+            f'log_level = "warning"\nprotect_versions = false\n'
             # No machine is to start meanwhile: what follows a replication ends here at once.
             f'libvirt_uri = "qemu+unix:///system?socket={self._directory}/no-libvirt"\n'
             f'rescue_cache = "{self._directory.parent / "rescue-cache"}"\n'

@@ -205,6 +205,62 @@ def _pages(results: Results) -> list[str]:
     return _rows(["page", *columns], rows)
 
 
+def _alarm(results: Results) -> list[str]:
+    """In how many copies each attack was noticed; what was wrongly taken for one."""
+    columns = ("ext4", "xfs", "blocks")
+    rows = []
+    names = [
+        key[len("alarm_blocks_") :] for key in results.figures if key.startswith("alarm_blocks_")
+    ]
+    for name in sorted(names):
+        rows.append(
+            [
+                name.replace("_", " "),
+                *(_noticed(results, f"alarm_{one}_{name}") for one in columns),
+            ]
+        )
+    for key in sorted(one for one in results.figures if one.startswith("alarm_hard_ext4_")):
+        name = key[len("alarm_hard_ext4_") :]
+        told = (results.figures.get(f"alarm_hard_{one}_{name}") for one in columns)
+        shown = [NONE if one is None else "alarm" if one["value"] else "calm" for one in told]
+        rows.append([f"no attack: {name.replace('_', ' ')}", *shown])
+    weeks = [one for key, one in results.figures.items() if key.startswith("alarm_week_")]
+    false = str(round(sum(one["value"] for one in weeks))) if weeks else NONE
+    rows.append([f"no attack: {len(weeks)} days of ordinary work, false alarms", false, "", ""])
+    return _rows(["what", "ext4", "XFS", "blocks alone, ext4"], rows)
+
+
+def _noticed(results: Results, key: str) -> str:
+    one = results.figures.get(key)
+    if one is None:
+        return NONE
+    return f"copy {round(one['value'])}" if one["value"] else "**not noticed**"
+
+
+def _offload(results: Results) -> list[str]:
+    span = results.span
+    rows = []
+    for step, told in (("full", "off-load of all"), ("changed", "1 % changed")):
+        rows.append(
+            [
+                told,
+                span(f"offload_{step}_s"),
+                span(f"offload_{step}_restic_s"),
+                span(f"offload_{step}_vs_restic", " x"),
+                span(f"offload_{step}_stored_mib"),
+                span(f"offload_{step}_restic_stored_mib"),
+            ]
+        )
+    restore = [span(f"offload_restore_{one}") for one in ("s", "restic_s")]
+    rows.append(["restore", *restore, span("offload_restore_vs_restic", " x"), "", ""])
+    head = ["", "ours, s", "restic alone, s", "we are faster", "stored, MiB", "restic alone, MiB"]
+    rebuilt = [
+        ["until the catalogue is there, s", span("rebuild_20_catalogue_s")],
+        ["until all versions are back, s", span("rebuild_20_versions_s")],
+    ]
+    return [*_rows(head, rows), "", *_rows(["20 primaries made again", "figure"], rebuilt)]
+
+
 def _all(results: Results) -> list[str]:
     rows = [
         [
@@ -223,6 +279,22 @@ def _settings(results: Results) -> list[str]:
     ]
 
 
+def _retention(results: Results) -> list[str]:
+    wanted = [
+        ("ideal: the first version and what changed, MiB", "retention_days_ideal_mib"),
+        ("all versions together, MiB", "retention_days_used_mib"),
+        ("of the ideal", "retention_days_used_share"),
+        ("of that only set aside by XFS, MiB", "retention_set_aside_mib"),
+        ("versions that the rules let go", "retention_gone"),
+        ("so much it was told to free, MiB", "retention_told_mib"),
+        ("so much was free, MiB", "retention_freed_mib"),
+        ("extents of all images", "retention_extents"),
+        ("preview from cold caches, s", "retention_preview_s"),
+        ("what each version alone occupies, after that, s", "retention_preview_each_s"),
+    ]
+    return _rows(["what", "figure"], [[what, results.span(key)] for what, key in wanted])
+
+
 TABLES: dict[str, Callable[[Results], list[str]]] = {
     "goals": _goals,
     "comparison": _comparison(""),
@@ -231,8 +303,11 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "growth": _growth,
     "lines": _lines,
     "scale": _scale,
+    "retention": _retention,
     "activation": _activation,
     "pages": _pages,
+    "alarm": _alarm,
+    "offload": _offload,
     "all": _all,
     "settings": _settings,
 }

@@ -45,10 +45,10 @@ def _wait_for(node: Path) -> None:
 
 
 @contextmanager
-def loop_part(disk: Path, start: int, size: int) -> Iterator[str]:
-    """Loop device of a part of a disk; both in bytes."""
+def loop_part(disk: Path, start: int, size: int, readonly: bool = False) -> Iterator[str]:
+    """Loop device of a part of a disk, in bytes; ``readonly``: as of an image in the pool."""
     line = ["losetup", "--find", "--show", "--offset", str(start), "--sizelimit", str(size)]
-    device = run([*line, disk]).out.strip()
+    device = run([*line, *(["--read-only"] if readonly else []), disk]).out.strip()
     try:
         yield device
     finally:

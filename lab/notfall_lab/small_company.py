@@ -23,6 +23,7 @@ from uuid import uuid4
 from notfall_lab.hypervisor import Lab
 from notfall_lab.patience import until
 from notfall_lab.small_guest import SmallGuest
+from notfallserver.server.host.clone import can_reflink
 from notfallserver.server.host.files import replace_json
 from notfallserver.server.host.mount import unmount_image
 from notfallserver.server.host.namespace import in_namespace
@@ -199,6 +200,7 @@ def _set_up(company: SmallCompany, pool_gib: int) -> None:
         "listen_port": SERVER_PORT,
         "urls": [url],
         "lan_bridge": "lan0",
+        "protect_versions": not can_reflink(company.directory),
         "accelerator": "tcg",
         "libvirt_uri": company.lab.uri,
         "schedule_minutes": 0,

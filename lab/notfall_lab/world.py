@@ -29,6 +29,7 @@ from notfall_lab.netns import get
 from notfall_lab.orders import OrderClient
 from notfall_lab.recipe_guest import Recipe
 from notfall_lab.router import dhcp
+from notfallserver.server.host.clone import can_reflink
 from notfallserver.wire.client import tls_context
 
 PORT = 8443
@@ -129,6 +130,7 @@ class World:
             f"schedule_minutes = {tuning.schedule_minutes}\n"
             f"capture_minutes = {tuning.capture_minutes}\n"
             "rehearsal_days = 0\n"
+            f"protect_versions = {str(not can_reflink(self.directory)).lower()}\n"
             f'rescue_cache = "{base_directory() / "rescue"}"\n'
         )
         made: dict[str, Any] = self.notfall("server", "init", timeout=120)

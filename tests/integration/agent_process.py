@@ -29,8 +29,11 @@ sys.exit(main())
 """
 
 
+ONLY_WAY = "from notfallserver.agent import addresses; addresses.usable = lambda told: ()\n"
+
+
 class AgentProcess:
-    """One primary's agent; ``url`` is how it reaches the server."""
+    """One primary's agent; ``url`` is the only way by which it reaches the server."""
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class AgentProcess:
         self.directory = server.directory / f"agent-{name}"
         self.directory.mkdir()
         self._inside = list(inside)
+        self._altered = ONLY_WAY if url else ""
         self._program = self.directory / "agent.pyz"
         self._process: subprocess.Popen[bytes] | None = None
         fetched = server.data / "agent.pyz"
@@ -67,7 +71,7 @@ class AgentProcess:
     def start(self, altered: str = "") -> None:
         """``altered``: lines of Python that change something in it before it begins."""
         line = [sys.executable, "-I", self._program, "run", "--config", self.directory / "etc"]
-        if altered:
+        if altered := self._altered + altered:
             line[2:3] = ["-c", ALTERED.format(str(self._program), altered)]
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(

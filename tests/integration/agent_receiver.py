@@ -59,6 +59,10 @@ class Receiver:
         self.failures: list[dict[str, Any]] = []
         self.seals: list[dict[str, Any]] = []
         self.orders: list[str] = []
+        self.free_polls = 0  # of an agent that has nothing to do
+        self.stand_in = False  # whether it works: then a primary must stay off the network
+        self.near: list[str] = []  # what is told of link-local addresses
+        self.kept_off: list[dict[str, Any]] = []
         self.fail_next = 0  # how many requests are cut without an answer
         self.blocks_bytes = 0
         self.connections = 0  # that are open: also of an agent that was killed just now
@@ -135,8 +139,14 @@ class Receiver:
         parts = path.split("/")[3:]
         self.log.append(parts[-1])
         if parts == ["poll"]:
-            order = self.orders.pop() if self.orders else "none"
-            return json.dumps({"order": order, "job": "1"}).encode()
+            free = json.loads(body)["busy"] is False  # as the server: who is busy gets no order
+            self.free_polls += free
+            order = self.orders.pop() if self.orders and free else "none"
+            order = "stay-off" if self.stand_in else order
+            return json.dumps({"order": order, "job": "1", "near": self.near}).encode()
+        if parts == ["kept-off"]:
+            self.kept_off.append(json.loads(body))
+            return json.dumps({"stay": self.stand_in}).encode()
         if parts == ["enrol"]:
             return self._enrol(json.loads(body))
         if parts == ["runs"]:

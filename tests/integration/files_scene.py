@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import libvirt
 from hand_agent import HandAgent
+from machines_scene import server_with_machines
 from server_process import ServerProcess
 
-from notfall_lab.cache import base_directory
-from notfall_lab.own_lab import own_lab
-from notfallserver.server.rescue_medium import build_medium
 from notfallserver.server.vm.appliance import appliance_name
 
 MIB = 1 << 20
@@ -110,21 +106,8 @@ def make_disk(folder: Path) -> bytes:
 
 @contextmanager
 def files_scene() -> Iterator[FilesScene]:
-    """Its directory is short, because sockets lie below it."""
-    folder = Path(mkdtemp(prefix="nff-"))
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        uri = f"qemu+unix:///system?socket={folder}/lab/run/libvirt-sock"
-        (folder / "server").mkdir()
-        settings = {"libvirt_uri": uri, "accelerator": "tcg"}
-        server = ServerProcess(folder / "server", settings)
-        server.set_up()
-        build_medium(server.data / "rescue", [server.url], server.ca, base_directory() / "rescue")
-        stack.callback(server.put_away)
-        server.start()  # before the lab: so its pool is mounted there as well
-        (folder / "lab").mkdir()
-        stack.enter_context(own_lab("files", folder / "lab", net=22))
-        stack.callback(server.stop)
+    with server_with_machines("files", 22) as server, ExitStack() as stack:
+        folder = server.directory.parent
         (folder / "disk").mkdir()
         agent = HandAgent(server, "shop", make_disk(folder / "disk"))
         stack.callback(agent.close)
@@ -132,4 +115,4 @@ def files_scene() -> Iterator[FilesScene]:
         agent.machine["disks"][0]["partitions"] = [partition]
         agent.poll()
         stamps = [agent.protect() for _ in range(4)][::-1]
-        yield FilesScene(server, uri, agent.uuid, stamps)
+        yield FilesScene(server, str(server.settings["libvirt_uri"]), agent.uuid, stamps)

@@ -131,6 +131,17 @@ class HandAgent:
                 time.sleep(0.1)
         return stamp
 
+    def await_taken(self, stamp: str) -> None:
+        """Return when the server shows this version as the newest."""
+        until = time.monotonic() + 30
+        with self._server.root() as root:
+            while (
+                root.get(f"/api/v1/primaries/{self.name}").json()["newest_version"] != stamp
+                or root.get(f"/api/v1/primaries/{self.name}").json()["state"] == "new"
+            ):
+                assert time.monotonic() < until
+                time.sleep(0.1)
+
 
 class Serving:
     """Polls and replicates on order in a thread, as long as the block lasts."""

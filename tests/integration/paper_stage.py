@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_receiver import loop_device
-from server_process import PROGRAM, ServerProcess
+from server_process import HASTE, ServerProcess
 
 from notfallserver.guest.volumes import opened_volumes
 from notfallserver.rescue.appliance import do_check
@@ -37,8 +37,7 @@ HERE = f"import sys; sys.path[:0] = {sys.path!r}; import paper_stage; paper_stag
 class PaperStageServer(ServerProcess):
     """The server as a process, with this module at work in it."""
 
-    def _line(self, *arguments: str, warnings: str = "ignore") -> list[str]:
-        return [*self.inside, sys.executable, "-W", warnings, "-c", HERE + PROGRAM, *arguments]
+    haste: str = HERE + HASTE
 
 
 def replace() -> None:

@@ -111,7 +111,8 @@ def test_what_is_written_while_no_agent_runs_is_known_to_the_next(
         try:
             receiver.orders.append("replicate")
             until_soon(lambda: len(receiver.seals) > number)  # noqa: B023
-            until_soon(lambda: receiver.log[-1] == "poll")
+            polls = receiver.free_polls
+            until_soon(lambda: receiver.free_polls > polls)  # noqa: B023
         finally:
             service.send_signal(how)
             service.wait(20)
@@ -132,8 +133,16 @@ def test_what_is_written_while_no_agent_runs_is_known_to_the_next(
     )
 
 
+LEFT_OUT = "the kernel left the tracker out"
+"""It does so where another program of its kind (of any process) is interrupted on the same
+processor. Then all must be read. Other tests beside this one have such programs, too."""
+
+
 def test_killed_at_any_instant_no_write_is_forgotten(
-    machine: Machine, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    machine: Machine,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Two processes after each other, the first one killed; the second one's version is right.
 
@@ -148,11 +157,13 @@ def test_killed_at_any_instant_no_write_is_forgotten(
     plans = [(number, False, False) for number in range(len(INSTANTS))]
     plans += [(number, True, False) for number in range(SEALED, len(INSTANTS))]
     plans += [(SEALED, False, True), (SEALED - 1, False, True)]
+    left_out = 0
     with ExitStack() as load:
         load.enter_context(Records(machine))
         load.enter_context(Scatter(machine))
         assert replicate(receiver).read_all
         for number, removed, remembered in plans:
+            caplog.clear()
             module, owner, name, when, count = INSTANTS[number]
             before = receiver.store.need_newest().stamp
             killed = subprocess.run(
@@ -171,9 +182,14 @@ def test_killed_at_any_instant_no_write_is_forgotten(
             if removed:
                 receiver.store.remove_version(sealed)
             outcome = replicate(receiver)
-            knows_other = number >= SEALED and (number == SEALED) != removed
-            assert outcome.read_all == (knows_other and not remembered), INSTANTS[number]
+            if LEFT_OUT in caplog.text + killed.stderr:
+                left_out += 1
+                assert outcome.read_all or LEFT_OUT in killed.stderr
+            else:
+                knows_other = number >= SEALED and (number == SEALED) != removed
+                assert outcome.read_all == (knows_other and not remembered), INSTANTS[number]
             check_equal(receiver, copies)
+    assert left_out < len(plans) / 4
 
 
 def test_killed_at_random_under_load_no_write_is_forgotten(

@@ -74,6 +74,16 @@ def test_adaptation_is_done_once_and_leaves_clean_filesystems(
     def run(job: dict[str, Any]) -> dict[str, Any]:
         return run_appliance(hypervisor, medium, disks, job, LIMIT_S, Accelerator.TCG)
 
+    before = subprocess.run(["sha256sum", *disks], capture_output=True, check=True).stdout
+    looked = run({"task": "look"})
+    assert (looked["ok"], looked["hostname"]) == (True, UEFI.name), looked
+    (card,) = looked["nics"]
+    addresses = [one.split("/")[0] for one in card["addresses"]]
+    assert (card["name"], addresses) == (UEFI.nic, [UEFI.address, UEFI.address6])
+    points = {one["mountpoint"] for one in looked["volumes"]}
+    assert {"/", "/boot/efi", "/var/lib/postgresql"} <= points
+    after = subprocess.run(["sha256sum", *disks], capture_output=True, check=True).stdout
+    assert after == before
     job = adaptation("nvme", "primary", "52:54:00:aa:bb:cc")
     first = run(job)
     assert first["ok"], first

@@ -10,6 +10,7 @@ import pytest
 from hand_agent import HandAgent, Serving
 from server_process import ServerProcess, running
 
+from notfall_lab.driver_folder import virtio_win
 from notfallserver.server.records.targets import pairing_code
 from notfallserver.wire.facts import Disk, Machine, Partition
 
@@ -185,3 +186,31 @@ def test_a_wrong_option_leaves_no_settings_file(tmp_path: Path) -> None:
     done = machine.notfall("server", "init", "--accelerator", "xen")
     assert done.returncode == 1 and "'kvm' or 'tcg'" in done.stderr
     assert not machine.settings_file.exists()
+
+
+def test_drivers_for_windows_come_and_go(server: ServerProcess, tmp_path: Path) -> None:
+    told = server.notfall("drivers", "list")
+    assert "no drivers in" in told.stdout
+    assert "Drivers for Windows servers" not in page(server)
+    folder = virtio_win(tmp_path / "virtio")
+    (folder / "broken.inf").write_text("nothing")
+    added = server.notfall("drivers", "add", str(folder))
+    assert added.returncode == 0 and "viostor/w10/amd64/viostor.inf" in added.stdout
+    assert "no use: broken.inf" in added.stdout
+    listed = json.loads(server.notfall("drivers", "list", "--json").stdout)
+    assert len(listed["drivers"]) == 6 and listed["refused"] == []
+    assert listed["drivers"][0]["systems"]
+    assert "6 drivers" in page(server)
+    refused = server.notfall("drivers", "add", str(tmp_path / "nowhere"))
+    assert refused.returncode == 1 and "no folder or file" in refused.stderr
+    assert server.notfall("drivers", "remove", "virtio").returncode == 0
+    assert json.loads(server.notfall("drivers", "list", "--json").stdout)["drivers"] == []
+    assert server.notfall("drivers", "remove", "virtio").returncode == 1
+    with server.root() as root:
+        events = [one["event"] for one in root.get("/api/v1/journal").json()]
+    assert {"drivers-added", "drivers-removed"} <= set(events)
+
+
+def page(server: ServerProcess) -> str:
+    with server.root() as root:
+        return str(root.get("/server").text)

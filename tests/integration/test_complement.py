@@ -23,6 +23,7 @@ from notfallserver.agent.outcome import Outcome
 from notfallserver.agent.place import Place
 from notfallserver.agent.service import Service
 from notfallserver.agent.stop import Stop
+from notfallserver.agent.work.linux import LinuxWork
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -42,9 +43,15 @@ class Life:
     def replicate(self) -> Outcome:
         return self.service.replicate()
 
+    @property
+    def work(self) -> LinuxWork:
+        found = self.service.first.work
+        assert isinstance(found, LinuxWork)
+        return found
+
     def go_down(self) -> bool:
         """The agent ends as the machine goes down; from here on nobody watches."""
-        kept = self.service.first.ledger().keep(self._place, self._receiver.uuid, True)
+        kept = self.work.ledger().keep(self._place, self._receiver.uuid, True)
         self.service.close()
         Pins(self._place).drop()
         self._place.state.unlink()
@@ -53,7 +60,7 @@ class Life:
 
     def come_up(self) -> None:
         self.service = Service(self._receiver.config, Stop())
-        self.service.first.watch_early()
+        self.work.prepare()
 
 
 @pytest.fixture
@@ -120,7 +127,7 @@ def test_a_deep_run_tells_what_changed_unseen_and_nothing_else(
     # A tracker that overlooks the next writes.
     for file in files:
         _overwrite(file, 128 << 10)
-    changes = life.service.first.ledger().changes
+    changes = life.work.ledger().changes
     changes.take()
     changes.take()
     changes.settle()

@@ -18,8 +18,10 @@ from source_machine import Machine, Records
 from notfallserver.agent import kernel
 from notfallserver.agent.handover.departure import Departure
 from notfallserver.agent.handover.note import Note
+from notfallserver.agent.outcome import Outcome
 from notfallserver.agent.place import Place
 from notfallserver.agent.service import Service
+from notfallserver.agent.work.linux import LinuxWork
 from notfallserver.wire.errors import NotfallError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -51,6 +53,12 @@ def departure(
     return Departure(Note(Place(receiver.config).stopped), played, tell, played.power_off)
 
 
+def depart(agent: Service, by: Departure) -> Outcome:
+    work = agent.first.work
+    assert isinstance(work, LinuxWork)
+    return agent.first.carry_out(lambda connect: work.depart(connect, by))
+
+
 def records_in(image: Path, partition: int, place: Path) -> list[int]:
     with (
         loop_device(image, "-r") as device,
@@ -79,9 +87,7 @@ def test_whatever_was_acknowledged_is_in_the_last_version(
     writers: list[subprocess.Popen[bytes]] = []
     played = Played(Note(Place(receiver.config).stopped), look)
     with Records(machine) as records:
-        outcome = agent.first.depart(
-            departure(receiver, played, lambda body: told.append(dict(body)))
-        )
+        outcome = depart(agent, departure(receiver, played, lambda body: told.append(dict(body))))
     for one in writers:
         one.wait(20)
     newest = receiver.store.need_newest()
@@ -105,7 +111,7 @@ def test_where_the_farewell_is_refused_it_works_on(
     played = Played(Note(Place(receiver.config).stopped), lambda: pytest.fail("switched off"))
     with Records(machine) as records:
         with pytest.raises(NotfallError) as caught:
-            agent.first.depart(departure(receiver, played, refuse))
+            depart(agent, departure(receiver, played, refuse))
         before = records.count
         command("touch", machine.main / "works", timeout=10)
         while records.count == before:
@@ -132,7 +138,7 @@ def test_one_that_is_cancelled_while_it_shuts_down_is_started_again(
 
     played.stop = begun  # type: ignore[method-assign]
     with pytest.raises(NotfallError) as caught:
-        agent.first.depart(departure(receiver, played, lambda _: pytest.fail("told")))
+        depart(agent, departure(receiver, played, lambda _: pytest.fail("told")))
     assert caught.value.code == "cancelled" and played.started == 1
     assert receiver.store.newest() is None
 

@@ -317,10 +317,12 @@ def test_another_server_that_looks_is_no_life_and_one_that_is_about_to_start_is(
     groups = [[network.address(22), network.address6(22)]]
     for claim, reason in ((False, "silent"), (True, "alive")):
         asked = {"groups": groups, "bridge": "eth0", "heartbeat_age": None, "claim": claim}
-        script = EXAMINE.replace("print", "0 and print") * 8
+        ready = "import notfallserver.server.cycle.outage.examine; print('ready', flush=True)\n"
+        script = ready + EXAMINE.replace("print", "0 and print") * 8
         line = network.inside("second", sys.executable, "-c", script, json.dumps(asked))
-        with subprocess.Popen(line) as other:
-            time.sleep(1.5)
+        with subprocess.Popen(line, stdout=subprocess.PIPE) as other:
+            assert other.stdout and other.stdout.readline() == b"ready\n"
+            time.sleep(0.3)
             assert examine(network, 22, groups=groups, claim=claim)["reason"] == reason
             other.kill()
     network.drop_host("second")

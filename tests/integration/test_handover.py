@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,7 +83,9 @@ class Original:
 
     def farewell(self, version: str) -> None:
         body = {"version": version, "boot_id": self.boot}
-        self.scene.agent.client.call("POST", "/agent/v1/farewell", body)
+        # On a line of its own: what comes too late is said while the agent polls on.
+        with closing(self.scene.agent.connect()) as client:
+            client.call("POST", "/agent/v1/farewell", body)
 
     def switch_off(self) -> None:
         self.gone = True

@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from test_full_pool import leave
 
 from notfall_lab.hypervisor import Lab
 from notfall_lab.own_lab import own_lab
 from notfall_lab.patience import until
 from notfallserver.server.host.clone import clone_file
 from notfallserver.server.host.mount import make_xfs, mount_image, unmount_image
+from notfallserver.server.host.set_aside import give_back
 from notfallserver.server.vm import (
     Accelerator,
     Channel,
@@ -210,6 +212,29 @@ def test_after_a_power_cut_of_the_host_machines_are_off_and_known_as_fallen(
     hypervisor.start("fallen")
     until(lambda: count_on(disk) > 0)
     hypervisor.undefine("fallen")
+
+
+def test_without_space_a_machine_is_held_and_goes_on_when_there_is_some(
+    hypervisor: LibvirtHypervisor, pool: Path
+) -> None:
+    base, disk = counting_disk(pool / "base.raw"), pool / "held.raw"
+    clone_file(base, disk)  # so that its first write needs space
+    hypervisor.define(machine("held", VmDisk(disk, boot=1)))
+    ballast = leave(pool, 0)
+    hypervisor.start("held")
+    try:
+        until(lambda: hypervisor.held("held"))
+        assert hypervisor.state("held") is MachineState.PAUSED and count_on(disk) == 0
+        ballast.unlink()
+        give_back(pool)
+        hypervisor.resume("held")
+        until(lambda: count_on(disk) > 10)
+        assert not hypervisor.held("held")
+        with standing_still(hypervisor, "held"):
+            assert not hypervisor.held("held")  # that was us
+    finally:
+        ballast.unlink(missing_ok=True)
+        hypervisor.undefine("held")
 
 
 def test_the_console_is_a_stream_that_ends_with_the_machine(

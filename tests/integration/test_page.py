@@ -24,8 +24,9 @@ from notfallserver.wire.errors import NotfallError
 SCREENS = (
     *("/", "/p/shop", "/p/erp", f"/p/{LONG}", "/p/nobody"),
     *("/p/shop/emergency", "/p/files/emergency", f"/p/{LONG}/emergency"),
-    *("/p/shop/recovery", "/p/files/recovery", "/p/mail/recovery"),
+    *("/p/shop/recovery", "/p/files/recovery", "/p/mail/recovery", "/p/shop/kept"),
     *("/add", "/journal", "/journal?primary=shop", "/jobs", "/server", "/nowhere"),
+    "/reports",
 )
 
 

@@ -22,18 +22,17 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from bare_machine import machine, wait_text
 
 from notfall_lab.cache import base_directory
 from notfall_lab.image import make_image
 from notfall_lab.recipe_guest import BIOS
 from notfallserver.server.rescue_medium import Medium, build_medium
-from notfallserver.server.vm.spec import EMULATED_CPU
 from notfallserver.wire.blocks import BLOCK, hash_block
 from notfallserver.wire.frames import ZLIB, read_want, write_blocks
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
-BOOT_S = 240
 WORK_S = 900
 
 
@@ -130,39 +129,6 @@ def serving(server: FakeServer, folder: Path) -> Iterator[str]:
         thread.start()
         yield cert.read_text()
         http.shutdown()
-
-
-@contextmanager
-def machine(folder: Path, *arguments: str | Path) -> Iterator[Path]:
-    """A bare QEMU; yields its serial log."""
-    log = folder / f"serial-{time.monotonic_ns()}.log"
-    command = [
-        "qemu-system-x86_64",
-        "-accel",
-        "tcg",
-        "-cpu",
-        EMULATED_CPU,
-        "-m",
-        "1536",
-        "-machine",
-        "q35",
-    ]
-    command += ["-display", "none", "-serial", f"file:{log}"]
-    with subprocess.Popen([*command, *arguments], stdin=subprocess.DEVNULL) as process:
-        try:
-            yield log
-        finally:
-            process.kill()
-
-
-def wait_text(log: Path, pattern: str, seconds: float = BOOT_S) -> str:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        text = log.read_text(errors="replace") if log.exists() else ""
-        if found := re.search(pattern, text):
-            return found.group(0)
-        time.sleep(0.5)
-    raise AssertionError(f"'{pattern}' did not appear: {text[-2000:]}")
 
 
 def build(folder: Path, urls: list[str], ca: str) -> Medium:

@@ -19,13 +19,34 @@ ORDERS = {
     "/p/shop/replicate": Role.OPERATOR,
     "/p/files/emergency/undo": Role.OPERATOR,
     "/add": Role.ADMINISTRATOR,
+    "/add/import": Role.ADMINISTRATOR,
+    "/api/v1/imports": Role.ADMINISTRATOR,
+    "/api/v1/primaries/shop/export": Role.ADMINISTRATOR,
+    "/api/v1/primaries/shop/export/disk": Role.ADMINISTRATOR,
+    "/p/shop/take-along/disk": Role.ADMINISTRATOR,
+    "/api/v1/tape/write": Role.ADMINISTRATOR,
+    "/api/v1/tape/restore": Role.ADMINISTRATOR,
     "/api/v1/start-plan/check": Role.OPERATOR,
     "/api/v1/start-plan/order": Role.ADMINISTRATOR,
     "/api/v1/start-plan/places/shop": Role.ADMINISTRATOR,
+    "/api/v1/retention/run": Role.ADMINISTRATOR,
+    "/api/v1/primaries/shop/retention": Role.ADMINISTRATOR,
+    "/api/v1/primaries/shop/versions/x/pin": Role.OPERATOR,
+    "/api/v1/primaries/shop/versions/x/unpin": Role.ADMINISTRATOR,
+    "/api/v1/primaries/shop/versions/x/delete": Role.ADMINISTRATOR,
+    "/api/v1/primaries/shop/versions/x/confirm-deletion": Role.ADMINISTRATOR,
+    "/api/v1/primaries/shop/versions/x/undelete": Role.ADMINISTRATOR,
+    "/p/shop/kept/rules": Role.ADMINISTRATOR,
+    "/p/shop/kept/x/pin": Role.OPERATOR,
+    "/p/shop/kept/x/delete": Role.ADMINISTRATOR,
     "/plan/start": Role.OPERATOR,
     "/plan/stop": Role.OPERATOR,
     "/plan/shop/move": Role.ADMINISTRATOR,
     "/p/shop/place": Role.ADMINISTRATOR,
+    "/api/v1/reports": Role.OPERATOR,
+    "/api/v1/metrics/token": Role.ADMINISTRATOR,
+    "/reports/token": Role.ADMINISTRATOR,
+    "/reports/token/off": Role.ADMINISTRATOR,
 }
 
 
@@ -75,6 +96,7 @@ def test_a_viewer_sees_no_button_that_would_be_refused(scene: Scene) -> None:
             "/p/files/recovery",
             "/p/mail/recovery",
             "/plan",
+            "/reports",
         ):
             seen.page.goto(seen.url + path)
             expect(seen.page.locator("main button")).to_have_count(0)

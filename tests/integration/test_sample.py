@@ -10,7 +10,7 @@ import pytest
 from agent_receiver import Receiver, loop_device
 from source_machine import Machine
 
-from notfallserver.agent import sample
+from notfallserver.agent import sample, sampling
 from notfallserver.agent.service import Service
 from notfallserver.guest.check import CLEAN, Comparison, check_filesystems
 from notfallserver.server.pool.version import SampleFile
@@ -57,9 +57,9 @@ def test_a_copy_holds_what_the_agent_told(
     agent.replicate()
     version = receiver.store.need_newest()
     told = version.manifest.sample
-    assert 10 <= len(told) < sample.FILES
+    assert 10 <= len(told) < sampling.FILES
     assert len({one.filesystem for one in told}) == 2
-    assert all(one.path.count("/") >= 1 and 0 < one.size <= sample.LARGEST for one in told)
+    assert all(one.path.count("/") >= 1 and 0 < one.size <= sampling.LARGEST for one in told)
     images = [version.raw(one.index) for one in version.manifest.disks]
     same = compared(told, images, tmp_path)
     assert (same.compared, same.differing) == (len(told), [])

@@ -26,6 +26,7 @@ from test_capture import first_version, pool
 
 from notfallserver.server.cycle.emergency.capture import capture
 from notfallserver.server.host.clone import extents
+from notfallserver.server.host.immutable import is_immutable, release_tree
 from notfallserver.server.pool.repair import inherited_damage, repair_blocks
 from notfallserver.server.pool.scrub import Twin, check_blocks
 from notfallserver.server.pool.store import Pool, PrimaryStore
@@ -42,9 +43,15 @@ ROTTEN = b"rotten"
 
 
 def damage_file(path: Path, offset: int) -> None:
+    unprotect(path)
     with path.open("r+b") as stream:
         stream.seek(offset)
         stream.write(ROTTEN)
+
+
+def unprotect(path: Path) -> None:
+    """Damage comes from below; here it comes through the file, which must let it."""
+    release_tree(path.parent)
 
 
 def damage_device(
@@ -297,6 +304,8 @@ def test_a_damaged_index_is_mended_before_anything_is_built_on_it(agent: HandAge
 def test_a_lost_file_and_a_lost_index_come_back(agent: HandAgent) -> None:
     assert renew(agent) == []
     new, old = versions(agent)
+    unprotect(new.raw(0))
+    unprotect(old.raw(0))
     new.raw(0).unlink()
     os.truncate(old.raw(0), len(agent.disk) + 5)
     new.idx(0).unlink()
@@ -305,6 +314,7 @@ def test_a_lost_file_and_a_lost_index_come_back(agent: HandAgent) -> None:
     scrub(agent)  # what the first version needed of the second is there only now
     assert check_version(old) == [] == check_version(new)
     assert new.raw(0).read_bytes() == agent.disk
+    assert all(is_immutable(path) for path in (old.path, new.raw(0), new.idx(0), old.idx(0)))
     assert damage_of(agent) == [(0, False), (0, False)]
 
 
@@ -316,6 +326,7 @@ def test_one_version_can_be_checked_alone(agent: HandAgent) -> None:
     assert scrub(agent, "--version", new.stamp)["repaired_blocks"] == 1
     wrong = agent._server.notfall("scrub", agent.name, "--version", "20200101T000000.000Z")
     assert wrong.returncode == 1 and "unknown-version" in wrong.stderr
+    unprotect(old.raw(0))
     (old.path / "manifest.json").write_text("{")
     assert scrub(agent)["unreadable_versions"] == 1
     assert journal(agent, "version-unreadable")[0]["details"] == {"version": old.stamp}

@@ -5,23 +5,19 @@ in each round is a reshaped version, and what it holds in the end is the newest 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from tempfile import mkdtemp
 
 import pytest
 from agent_receiver import command, loop_device
 from hand_agent import HandAgent
+from machines_scene import server_with_machines
 from rescue_target import Target, Working, await_state, ready, recover, refusal
 from server_process import ServerProcess
 
-from notfall_lab.cache import base_directory
-from notfall_lab.own_lab import own_lab
-from notfallserver.server.rescue_medium import build_medium
 from notfallserver.wire.facts import Disk
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -48,19 +44,7 @@ def make_disk(folder: Path) -> bytes:
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[tuple[ServerProcess, HandAgent]]:
-    folder = Path(mkdtemp(prefix="nfs-"))  # short, because sockets lie below it
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        uri = f"qemu+unix:///system?socket={folder}/lab/run/libvirt-sock"
-        (folder / "server").mkdir()
-        server = ServerProcess(folder / "server", {"libvirt_uri": uri, "accelerator": "tcg"})
-        server.set_up()
-        build_medium(server.data / "rescue", [server.url], server.ca, base_directory() / "rescue")
-        stack.callback(server.put_away)
-        server.start()  # before the lab: so its pool is mounted there as well
-        (folder / "lab").mkdir()
-        stack.enter_context(own_lab("smaller", folder / "lab", net=23))
-        stack.callback(server.stop)
+    with server_with_machines("smaller", 23) as server, ExitStack() as stack:
         agent = HandAgent(server, "shop", make_disk(tmp_path))
         stack.callback(agent.close)
         part = {"number": 1, "start": MIB, "size": SIZE - 2 * MIB, "filesystem": "ext4"}

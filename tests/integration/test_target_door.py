@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hand_agent import HandAgent
 from rescue_target import SIZE, Target, recover, refusal, state_of
 from server_process import ServerProcess
 
+from notfall_lab.driver_folder import rst
+from notfallserver.guest.windows.devices import pci_ids
+from notfallserver.guest.windows.packages import Windows
+from notfallserver.guest.windows.supplied import supplied_drivers
+from notfallserver.rescue.supply import DriverSupply
+from notfallserver.server.cycle.driver_store import DriverStore
 from notfallserver.wire.blocks import BLOCK, HASH
 from notfallserver.wire.client import Client, tls_context
 from notfallserver.wire.errors import NotfallError
@@ -18,6 +26,9 @@ from notfallserver.wire.facts import Disk
 from notfallserver.wire.frames import read_blocks, write_offer, write_want
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+TEN = Windows((10, 0), 19045, "amd64")
+VMD = pci_ids(0x8086, 0x9A0B, 0x0B0E1028, 0, 0x010400)
 
 
 @pytest.fixture
@@ -86,8 +97,9 @@ def test_a_target_reads_nothing_before_it_is_paired(
 
 
 def test_a_paired_target_reads_versions_of_its_primary_only(
-    server: ServerProcess, agent: HandAgent, boot: Callable[..., Target]
+    server: ServerProcess, agent: HandAgent, boot: Callable[..., Target], tmp_path: Path
 ) -> None:
+    """And drivers for the Windows in it, where a person has put some there."""
     other = HandAgent(server, f"q{secrets.token_hex(4)}")
     foreign = other.protect()
     target = boot(Disk("sda", SIZE, serial="S1"))
@@ -119,8 +131,18 @@ def test_a_paired_target_reads_versions_of_its_primary_only(
                 read()
             assert (number, caught.value.code) == (number, code)
             assert 400 <= caught.value.status < 500
+        supply = DriverSupply(target.connect, tmp_path / "drivers", threading.Event())
+        assert supply.fetch(TEN, VMD) is None
+        DriverStore(server.data / "drivers/windows").add(rst(tmp_path / "rst"))
+        folder = supply.fetch(TEN, VMD)
+        assert folder is not None
+        (chosen,) = supplied_drivers(folder, TEN, VMD)
+        assert chosen.package.name == "iastorvd"
         second = boot(Disk("sda", SIZE))
         second.register()
+        with pytest.raises(NotfallError) as caught:
+            DriverSupply(second.connect, tmp_path, threading.Event()).fetch(TEN, VMD)
+        assert caught.value.code == "not-paired"
         told = refusal(server, "recover", other.name, "--to", target.code, "--yes")
         assert told["code"] == "not-in-this-state"
         with pytest.raises(NotfallError) as caught:

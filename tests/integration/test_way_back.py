@@ -20,6 +20,7 @@ from hand_agent import HandAgent, Serving
 from rescue_target import SIZE, Target, Working, await_state, ready, recover, refusal, state_of
 from server_process import ServerProcess
 
+from notfall_lab.patience import until
 from notfallserver.wire.blocks import BLOCK
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Disk
@@ -125,7 +126,7 @@ def test_a_recovered_machine_that_comes_late_still_ends_the_switch_back(
     assert state_of(server, agent) == "switching_back"
     agent.poll("primary", recovery="r-late")
     await_state(server, agent, "normal")
-    assert server.pool.primary(agent.uuid).standin() is None
+    until(lambda: server.pool.primary(agent.uuid).standin() is None)
     assert agent.protect()  # and it is protected as before
 
 

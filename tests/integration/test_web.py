@@ -30,6 +30,7 @@ from notfallserver.server.web.guard import JSON_LIMIT
 from notfallserver.wire.facts import Disk, Machine, Partition
 
 names = (f"web{number}" for number in itertools.count())
+WINDOWS_AGENT = "/agent/v1/notfall-agent.msi"
 KNOWN = "/agent/v1/runs/none/progress"
 """Answered to every known agent with the error that there is no such run."""
 
@@ -66,6 +67,24 @@ def test_a_certificate_of_another_authority_is_refused_by_tls(
     made = create_authority(tmp_path / "ca").issue_client("x")
     with server.client(made.certificate, made.key) as stranger, pytest.raises(httpx.TransportError):
         stranger.post(KNOWN)
+
+
+def test_windows_gets_its_package_and_a_line_that_knows_its_hash(server: ServerProcess) -> None:
+    with server.root() as root, server.client() as fresh:
+        invited = root.post("/api/v1/invites", json={"name": next(names)}).json()
+        assert invited["windows_line"] == ""
+        error_of(fresh.get(WINDOWS_AGENT), 404, "no-windows-agent")
+        (server.data / "notfall-agent.msi").write_bytes(b"a package")
+        assert fresh.get(WINDOWS_AGENT).content == b"a package"
+        invited = root.post("/api/v1/invites", json={"name": next(names)}).json()
+        told = invited["windows_line"]
+        assert hashlib.sha256(b"a package").hexdigest().upper() in told
+        assert f"TOKEN={token_of(invited['line'])}:" in told
+        assert told.count('"') == 2 and "\n" not in told  # one argument of one command
+        # Where the agent is there already it joins this server.
+        assert f"enrol --server '{server.url}' --token '{token_of(invited['line'])}:" in told
+        blocks = ("{$true}", "{throw", "{& $e")
+        assert told.count("{") == sum(told.count(one) for one in blocks)
 
 
 def test_a_used_a_wrong_and_a_broken_enrolment_change_nothing(server: ServerProcess) -> None:

@@ -14,6 +14,7 @@ from agent_receiver import Receiver
 
 from notfallserver.agent.changes.keeping import remove_traces
 from notfallserver.agent.outcome import Outcome
+from notfallserver.agent.place import Place
 from notfallserver.agent.servers import known_servers
 from notfallserver.agent.service import Service
 from notfallserver.agent.stop import Stop
@@ -120,7 +121,7 @@ class Two:
     def close(self) -> None:
         self.service.close()
         for one in known_servers(self.config):
-            remove_traces(one.place)
+            remove_traces(Place(one.directory, one.machine))
 
 
 class Running:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from notfallserver.agent import sample
+from notfallserver.agent import sample, sampling
 from notfallserver.agent.disks.mounts import Mount
 from notfallserver.server.pool.version import SAMPLE, read_sample
 from notfallserver.wire.errors import NotfallError
@@ -34,7 +34,7 @@ def test_small_files_at_rest_are_taken_each_once(place: Path) -> None:
     for name in ("a/one", "a/b/two", "etc/fstab"):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_text(name)
-    (place / "large").write_bytes(bytes(sample.LARGEST + 1))
+    (place / "large").write_bytes(bytes(sampling.LARGEST + 1))
     (place / "empty").touch()
     (place / "link").symlink_to(place / "etc/fstab")
     os.mkfifo(place / "pipe")
@@ -81,7 +81,7 @@ def test_new_files_and_strangers_are_left_alone(
 def test_it_is_bounded(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(60):
         (place / f"file{number}").write_text(str(number))
-    assert len(sample.take_sample([1])) == sample.FILES <= SAMPLE
+    assert len(sample.take_sample([1])) == sampling.FILES <= SAMPLE
     monkeypatch.setattr(sample, "WITHIN_S", 0.0)
     assert sample.take_sample([1]) == []
 

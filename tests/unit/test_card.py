@@ -12,7 +12,8 @@ from pypdf import PdfReader
 
 from notfallserver.server.records.people import Role
 from notfallserver.server.web import card as cards
-from notfallserver.server.web.card import Card, draw_card
+from notfallserver.server.web.card import Card
+from notfallserver.server.web.card_drawing import draw_card
 from notfallserver.server.web.language import LANGUAGES, speech
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)

@@ -29,6 +29,7 @@ from notfallserver.guest.plan import (
     WriteFile,
     plan_adaptation,
 )
+from notfallserver.guest.windows.devices import pci_ids
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Disk, Machine
 
@@ -167,6 +168,21 @@ def test_a_missing_driver_means_a_rebuilt_initramfs(driver: str) -> None:
     assert driver in texts(plan)[MODULES_FILE].split()
     order = [type(one) for one in plan.steps]
     assert order.index(AddDrivers) > order.index(WriteFile)
+
+
+def test_an_nvme_disk_behind_vmd_is_not_seen_without_its_driver() -> None:
+    vmd = pci_ids(0x8086, 0x9A0B, 0x00008086, 0, 0x010400)
+    behind = replace(hardware("nvme"), disks=[HardwareDisk("nvme", vmd)])
+    kernel = replace(KERNEL, available=KERNEL.available | {"vmd"})
+    plan = plan_adaptation(system(kernels=(kernel,)), behind, ORIGINAL)
+    assert "vmd" in texts(plan)[MODULES_FILE].split()
+    own = pci_ids(0x144D, 0xA808, 0xA801144D, 0, 0x010802)
+    plain = replace(behind, disks=[HardwareDisk("nvme", own)])
+    plan = plan_adaptation(system(kernels=(kernel,)), plain, ORIGINAL)
+    assert "vmd" not in texts(plan)[MODULES_FILE].split()
+    raid = replace(behind, disks=[HardwareDisk("ahci", vmd)])  # Intel's RAID of SATA disks
+    plan = plan_adaptation(system(kernels=(kernel,)), raid, ORIGINAL)
+    assert "vmd" not in texts(plan)[MODULES_FILE].split()
 
 
 def test_a_builtin_driver_needs_no_rebuild() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from notfallserver.agent.config import Settings, pinned
 from notfallserver.agent.handover import departure
 from notfallserver.agent.handover.departure import Departure, finish_leftovers
 from notfallserver.agent.handover.listeners import listening
@@ -131,16 +129,6 @@ def test_an_echo_of_an_original_that_has_left_is_no_sign_of_life() -> None:
     assert has_left(notes, at - timedelta(hours=1))
     assert not has_left(notes, at + timedelta(minutes=1))
     assert not has_left({}, at)
-
-
-def test_the_server_is_reached_without_its_name_while_things_are_shut_down() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        settings = pinned(Settings(f"https://localhost:{port}", "p"))
-    assert settings.url == f"https://127.0.0.1:{port}" and settings.primary == "p"
-    with pytest.raises(NotfallError) as caught:
-        pinned(Settings(f"https://127.0.0.1:{port}"))
-    assert caught.value.retry
 
 
 # -- the point of no return ------------------------------------------------------------------------

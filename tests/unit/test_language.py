@@ -9,19 +9,23 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
 
 from notfallserver.server.cycle.browse import archive
-from notfallserver.server.web import card, language
+from notfallserver.server.web import card, language, report_paper
 from notfallserver.server.web.page import checks_form, fence_form, journal
 from notfallserver.server.web.words import (
+    alarm,
     beginning,
     findings,
     health,
     history,
+    offloads,
     plans,
     power,
     problems,
     proof,
     readiness,
     reasons,
+    report,
+    retention,
     roles,
     setting_up,
     situation,
@@ -41,18 +45,22 @@ def test_every_text_of_the_pages_has_its_german() -> None:
         found |= set(told.values())
     for module in (
         *(situation, findings, plans, problems, reasons, roles, power, archive, proof),
-        starting,
+        *(starting, alarm),
     ):
         found |= set(module.TEXTS)
     for module in (
         readiness,
         setting_up,
         beginning,
+        retention,
         card,
         health,
         tidings,
         fence_form,
         checks_form,
+        report,
+        report_paper,
+        offloads,
     ):
         found |= set(module.TEXTS)
     found |= {*language.PROGRAMS.values(), *journal.HEAD}

@@ -24,8 +24,12 @@ ALLOWED = {
     "server.agent_package": {"wire"},
     "server.records": {"wire", "server.host"},
     "server.pool": {"wire", "server.host"},
+    "server.ready_pool": {"server.pool", "server.settings"},
     "server.vm": {"wire", "server.host"},
     "server.fence": {"wire", "server.host"},
+    "server.foreign": {"wire", "server.host"},
+    "server.media": {"wire", "server.host", "server.pool"},
+    "server.offload": {"wire", "server.host", "server.pool"},
     "server.rescue_medium": {"wire", "guest", "rescue", "server.host"},
     "server.cycle": {
         "wire",
@@ -35,6 +39,9 @@ ALLOWED = {
         "server.pool",
         "server.vm",
         "server.fence",
+        "server.foreign",
+        "server.media",
+        "server.offload",
         "server.settings",
         "server.rescue_medium",
     },
@@ -43,7 +50,24 @@ ALLOWED = {
         "server.records",
         "server.authority",
         "server.cycle",
+        "server.offload",
         "server.rescue_medium",
+    },
+    "server.report": {
+        "wire",
+        "server.host",
+        "server.records",
+        "server.pool",
+        "server.authority",
+        "server.cycle",
+        "server.health",
+    },
+    "server.metrics": {
+        "wire",
+        "server.records",
+        "server.pool",
+        "server.cycle",
+        "server.health",
     },
     "server.tell": {"wire", "server.host", "server.records"},
 }
@@ -55,7 +79,16 @@ ALLOWED["server.cli"] = ALLOWED["server.main"] | {"server.main"}
 
 STDLIB_ONLY = {"wire", "agent", "guest", "rescue"}
 OPTIONAL = {"zstandard", "hivex"}
-PHASES = {"normal", "outage", "activation", "emergency", "recovery", "rehearsal", "handover"}
+PHASES = {
+    "normal",
+    "outage",
+    "activation",
+    "emergency",
+    "recovery",
+    "rehearsal",
+    "handover",
+    "offloads",
+}
 
 
 def room_of(module: str) -> str:

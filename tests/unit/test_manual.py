@@ -82,7 +82,7 @@ def unknown(text: str) -> Iterator[str]:
             yield span
             continue
         known = {option for one in command.params for option in (*one.opts, *one.secondary_opts)}
-        for option in re.findall(r"(?<!\S)--[a-z-]+", " ".join(words)):
+        for option in re.findall(r"(?<!\S)--[a-z0-9-]+", " ".join(words)):
             if option not in known | {"--help", "--json", "--config"}:
                 yield span
 

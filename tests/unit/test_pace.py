@@ -165,9 +165,8 @@ def test_a_kernel_that_counts_no_pressure_is_never_under_it() -> None:
     assert look(1.0).at == 1.0
 
 
-def test_a_pause_holds_readers_and_ends_with_the_hot_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("notfallserver.agent.pace.look", lambda now: Look(now, 99, None))
-    pace = Pace()
+def test_a_pause_holds_readers_and_ends_with_the_hot_pass() -> None:
+    pace = Pace(lambda now: Look(now, 99, None))
     pace.allow(Allowance(pause_load=1, pause_s=600))
     assert pace.watch(hot=True) == "load"
     reader = threading.Thread(target=pace.before_reading, args=(1,))

@@ -12,13 +12,20 @@ import pyotp
 import pytest
 from alembic import command
 from alembic.config import Config
+from argon2 import PasswordHasher, extract_parameters
+from argon2.exceptions import VerifyMismatchError
 from sqlalchemy import create_engine
 
 from notfallserver.server.records import Catalogue, open_catalogue
 from notfallserver.server.records import sessions as sessions_module
 from notfallserver.server.records.database import MIGRATIONS
 from notfallserver.server.records.events import Event, SessionsEnded
-from notfallserver.server.records.passwords import hash_password, make_password
+from notfallserver.server.records.passwords import (
+    fits,
+    hash_password,
+    make_password,
+    nobodys_hash,
+)
 from notfallserver.server.records.people import Member, Role, Somebody, hash_token
 from notfallserver.server.records.second_factor import CODES, STEP_S
 from notfallserver.wire.errors import NotfallError
@@ -259,3 +266,12 @@ def test_an_administrator_of_the_first_database_is_one_still(tmp_path: Path) -> 
     assert opened.sessions.of("admin")[0].seen_at is not None
     assert not opened.rules.second_factor_required
     opened.close()
+
+
+def test_nobody_has_a_password_and_trying_one_takes_as_long() -> None:
+    usual = PasswordHasher()
+    nobodys = nobodys_hash(usual)
+    assert extract_parameters(nobodys) == extract_parameters(usual.hash("a"))
+    with pytest.raises(VerifyMismatchError):  # it was worked out, not refused for its form
+        usual.verify(nobodys, "no password")
+    assert not fits("no password", "") and not fits("", "")

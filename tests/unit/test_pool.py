@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
+from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -13,6 +16,8 @@ import pytest
 from notfallserver.server.pool.incoming import BOOT_ID, utc_now
 from notfallserver.server.pool.index import Index
 from notfallserver.server.pool.layout import make_stamp, stamp_time
+from notfallserver.server.pool.pins import Pin
+from notfallserver.server.pool.room import Room
 from notfallserver.server.pool.store import Pool, PrimaryStore
 from notfallserver.server.pool.version import Application, Manifest, Version, check_version
 from notfallserver.wire.blocks import BLOCK, HOLE, UNKNOWN, hash_block
@@ -135,6 +140,63 @@ def test_unfinished_work_of_an_earlier_boot_is_dropped(
     assert again.offer(0, [(5, hash_block(content(5)))]) == b"\x80"
 
 
+def test_what_no_run_can_continue_is_dropped_at_the_start(
+    store: PrimaryStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    store.open_incoming("cut", [Disk("vda", SIZE)]).close()
+    store.sweep()
+    assert store.paths.incoming.exists()
+    monkeypatch.setattr("notfallserver.server.pool.incoming.BOOT_ID", tmp_path / "boot_id")
+    (tmp_path / "boot_id").write_text("another boot\n")
+    store.sweep()
+    assert not store.paths.incoming.exists()
+
+
+def test_a_run_whose_manifest_finds_no_space_is_continued(
+    store: PrimaryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(path: Path, content: Any) -> None:
+        assert path.name == "manifest.json"
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with store.open_incoming("cut", [Disk("vda", SIZE)]) as cut:
+        cut.receive(frame({5: content(5)}))
+    with monkeypatch.context() as full:
+        full.setattr("notfallserver.server.pool.incoming.replace_json", no_space)
+        with pytest.raises(NotfallError) as refused:
+            cut.seal(manifest(store, ""))
+    assert refused.value.code == "pool-full" and store.versions() == []
+    again = store.open_incoming("again", [Disk("vda", SIZE)])
+    assert again.resumed
+    assert check_version(again.seal(manifest(store, ""))) == []
+    assert not (store.need_newest().path / "run.json").exists()
+
+
+def test_runs_leave_some_of_the_pool_free(
+    store: PrimaryStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with store.open_incoming("run", [Disk("vda", SIZE)]) as incoming:
+        usage = namedtuple("usage", "total used free")
+        told = {incoming.room.root: usage(1000, 985, 15)}
+        image = tmp_path / "disk" / "pool.img"
+        monkeypatch.setattr("notfallserver.server.pool.room.disk_usage", told.__getitem__)
+        incoming.receive(frame({5: content(5)}))
+        told[incoming.room.root] = usage(1000, 995, 5)
+        with pytest.raises(NotfallError) as refused:
+            incoming.receive(frame({6: content(6)}))
+        assert refused.value.code == "pool-full"
+        told[incoming.room.root] = usage(1000, 500, 500)
+        image.parent.mkdir()
+        with image.open("xb") as stream:
+            stream.truncate(1 << 20)
+        incoming.room = Room(incoming.room.root, image)
+        told[image.parent] = usage(1000, 995, 5)
+        with pytest.raises(NotfallError, match=r"pool\.img"):  # it would have to grow
+            incoming.receive(frame({6: content(6)}))
+        told[image.parent] = usage(1000, 900, 100)
+        incoming.receive(frame({6: content(6)}))
+
+
 def test_half_written_block_cannot_be_sealed(store: PrimaryStore) -> None:
     incoming = store.open_incoming("run", [Disk("vda", SIZE)])
     with Index(store.paths.incoming / "disk0.idx", write=True) as index:
@@ -203,3 +265,14 @@ def test_leftovers_of_a_crash_are_swept(store: PrimaryStore) -> None:
     store.sweep()
     assert not (store.paths.root / "incoming.new").exists()
     assert len(list(store.paths.versions.iterdir())) == 1
+
+
+def test_a_pinned_version_is_not_removed(store: PrimaryStore) -> None:
+    held = replicate(store, {0: content(0)})
+    store.pins.pin(held.stamp, "eva", Pin("before the upgrade", "eva", "2026-11-01T10:00:00Z"))
+    with pytest.raises(NotfallError, match="before the upgrade"):
+        store.remove_version(held.stamp)
+    assert store.version(held.stamp).path.is_dir()
+    store.pins.unpin(held.stamp, "eva")
+    store.remove_version(held.stamp)
+    assert store.versions() == []

@@ -18,7 +18,16 @@ from notfallserver.server.web.language import speech
 from notfallserver.server.web.words import problems
 from notfallserver.server.web.words import readiness as words
 from notfallserver.server.web.words.situation import Light
-from notfallserver.wire.facts import Machine, read_machine
+from notfallserver.wire.facts import (
+    DOMAIN_CONTROLLER,
+    FAST_START,
+    OEM_LICENCE,
+    REBOOT_PENDING,
+    Disk,
+    Machine,
+    Partition,
+    read_machine,
+)
 
 GIB = 1 << 30
 MACHINES = Path(__file__).parents[1] / "data" / "machines"
@@ -38,6 +47,7 @@ HOST = Host(
 )
 
 
+WINDOWS = [REBOOT_PENDING, FAST_START, OEM_LICENCE, DOMAIN_CONTROLLER]
 HURT = VolumeCheck("disk0-part3", "xfs", VolumeState.DAMAGED)
 INSIDE = VolumeCheck("vg-secret", "crypto_LUKS", VolumeState.SKIPPED)
 
@@ -75,6 +85,11 @@ def facts(**given: Any) -> Facts:
         "prepared": True,
     }
     return Facts(**(known | given))
+
+
+def with_drive(filesystem: str, encrypted: str) -> Machine:
+    drive = Partition(1, 0, GIB, filesystem=filesystem, mountpoint="C:\\", encrypted=encrypted)
+    return replace(machine("office"), disks=[Disk("PhysicalDrive0", GIB, partitions=[drive])])
 
 
 def keys(given: Facts, host: Host = HOST) -> list[str]:
@@ -139,6 +154,10 @@ def test_captured_machines(name: str, host: dict[str, Any], expected: list[str])
         ({"evidence": Evidence(started=True, ports=(80,)), "proven": True}, []),
         ({"machine": replace(machine("office"), outside=["/srv (nfs)"])}, ["data-outside"]),
         ({"machine": replace(machine("office"), licence_keys=["HASP"])}, ["licence-key"]),
+        ({"machine": replace(machine("office"), conditions=WINDOWS)}, WINDOWS[:3]),
+        ({"machine": with_drive("ntfs", "BitLocker")}, ["copy-not-encrypted"]),
+        ({"machine": with_drive("BitLocker", "BitLocker")}, ["drive-locked"]),
+        ({"warnings": (("windows-unclean", "?"),)}, ["windows-unclean"]),
         ({"machine": None}, []),
         ({"crowd": Crowd(4, 6, 12 * GIB)}, ["not-together"]),
         ({"unheard": ("10.9.0.5",)}, ["addresses-unheard"]),
@@ -201,6 +220,7 @@ def test_every_finding_has_words_with_all_their_values() -> None:
             ),
             HOST,
         ),
+        (facts(machine=with_drive("ntfs", "BitLocker")), HOST),
         (facts(evidence=Evidence(started=False)), HOST),
         (facts(evidence=Evidence(started=False), proven=True), HOST),
     ):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from notfallserver.guest.hardware import own_hardware
 from notfallserver.rescue.console import Console, View, paint
-from notfallserver.rescue.hardware import own_hardware
 from notfallserver.rescue.network import FixedAddress, fixed_address, kernel_parameters
 from notfallserver.rescue.pull import HeldIndex
 from notfallserver.rescue.secret import new_secret, pairing_code
@@ -103,8 +103,7 @@ def test_cards_keep_their_own_address_or_follow_in_order() -> None:
             Nic("ens4", "52:54:00:00:00:02", "virtio_net"),
         ],
     )
-    disks = [TargetDisk(0, "sda", "", 1), TargetDisk(1, "nvme0n1", "N1", 1)]
-    found = own_hardware(original, HERE, disks, "recovery-1")
+    found = own_hardware(original, HERE, ["sda", "nvme0n1"], "recovery-1")
     assert [(nic.name, nic.mac, nic.old_mac) for nic in found.nics] == [
         ("ens3", "aa:00:00:00:00:01", "52:54:00:00:00:01"),
         ("ens4", "52:54:00:00:00:02", "52:54:00:00:00:02"),

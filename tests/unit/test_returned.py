@@ -86,6 +86,18 @@ def test_it_comes_back_when_there_is_no_stand_in_any_more(house: House) -> None:
     assert not house.keep_off() and house.told("original-kept-off") == 1
 
 
+def test_one_that_did_not_leave_as_it_said_is_told_again(house: House) -> None:
+    house.move("normal", "activating", "emergency")
+    house.call()
+    house.keep_off()
+    house.call()
+    assert house.told("original-returned") == 2
+    house.call()
+    assert house.told("original-returned") == 2
+    house.keep_off()
+    assert house.told("original-kept-off") == 2
+
+
 def test_it_stays_off_for_another_servers_stand_in(house: House) -> None:
     house.catalogue.primaries.saw_agent("u-1", "theirs", "stand-in", "0")
     house.catalogue.primaries.note("u-1", elsewhere="theirs")

@@ -4,12 +4,15 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from notfallserver.server.cycle.runner import JobContext, JobRunner
 from notfallserver.server.records import Catalogue, open_catalogue
+from notfallserver.server.records.database import DISK_FULL
 from notfallserver.server.records.events import Event
+from notfallserver.server.records.jobs import Job
 from notfallserver.wire.errors import NotfallError
 
 
@@ -52,6 +55,24 @@ def test_a_failure_is_told_and_an_unexpected_one_too(catalogue: Catalogue) -> No
     }
     error = runner.wait(runner.submit("crash", None, {}, "anna").id, 5).error
     assert error and error["code"] == "internal" and "ZeroDivisionError: oops" in error["cause"]
+
+
+def test_the_end_of_a_job_is_noted_as_soon_as_the_disk_has_room(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notfallserver.server.cycle.runner.FULL_AGAIN_S", 0.01)
+    runner = new_runner(catalogue)
+    finish, full = catalogue.jobs.finish, [1, 2, 3]
+
+    def no_room(*told: Any, **named: Any) -> Job:
+        if full and full.pop():
+            raise NotfallError(DISK_FULL, "The disk is full.", retry=True, status=507)
+        return finish(*told, **named)
+
+    monkeypatch.setattr(catalogue.jobs, "finish", no_room)
+    runner.register("work", lambda ctx: {"made": 1})
+    job = runner.wait(runner.submit("work", None, {}, "anna").id, 5)
+    assert (job.state, job.result, full) == ("done", {"made": 1}, [])
 
 
 def test_the_like_and_the_excluded_are_refused_until_it_is_over(catalogue: Catalogue) -> None:

@@ -54,6 +54,21 @@ def test_a_server_that_is_well_has_nothing_to_do() -> None:
     assert {one.key for one in findings} == set(health.TITLES)
 
 
+def test_that_copies_will_go_is_told_before_they_do() -> None:
+    def space(**wrong: Any) -> tuple[Grade, str]:
+        (found,) = [one for one in judge(replace(WELL, **wrong), NOW) if one.key == "space"]
+        assert health.in_words(found).remedy or found.grade is Grade.GOOD
+        return found.grade, found.case
+
+    low = {"pool_free": 149 * GIB}
+    assert space(**low) == (Grade.WARNING, "space-low")
+    assert space(**low, make_room=5) == (Grade.WARNING, "space-going")
+    assert space(pool_free=240 * GIB, make_room=20) == (Grade.WARNING, "space-going")
+    assert space(pool_free=260 * GIB, make_room=20)[0] is Grade.GOOD
+    assert space(pool_free=45 * GIB, make_room=5) == (Grade.BAD, "space-out")
+    assert space(pool_free=45 * GIB, make_room=5, stuck=True) == (Grade.BAD, "space-stuck")
+
+
 @pytest.mark.parametrize(
     ("wrong", "key", "grade"),
     [

@@ -11,7 +11,7 @@ import pytest
 from notfallserver.server.cycle.plans.capacity import OVERHEAD, WRITES, Need, Room, fit_together
 from notfallserver.server.cycle.plans.order import Wish, changed, moved, ordered, steps_of
 from notfallserver.server.records import Catalogue, open_catalogue
-from notfallserver.server.records.start_plan import Begins, IfFails, Place
+from notfallserver.server.records.start_place import Begins, IfFails, Place
 from notfallserver.server.web.start_answers import CapacityAnswer
 from notfallserver.server.web.words.situation import Light
 from notfallserver.server.web.words.starting import capacity_light, capacity_words

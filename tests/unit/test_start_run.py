@@ -23,7 +23,7 @@ from notfallserver.server.cycle.plans.start_plan import StartPlans
 from notfallserver.server.cycle.runner import JobContext, JobRunner, ServerStops
 from notfallserver.server.records import Catalogue, open_catalogue
 from notfallserver.server.records.jobs import Job
-from notfallserver.server.records.start_plan import Begins, IfFails
+from notfallserver.server.records.start_place import Begins, IfFails
 from notfallserver.server.settings import Settings
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import read_machine

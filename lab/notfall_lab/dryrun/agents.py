@@ -48,8 +48,10 @@ class QuickOrders(Orders):
 class QuickDesk(Desk):
     """A desk whose polls end soon."""
 
-    def poll(self, target: str, report: dict[str, Any], wait: float = BEAT_S) -> dict[str, Any]:
-        return super().poll(target, report, wait / 5)
+    def poll(
+        self, target: str, report: dict[str, Any], wait: float | None = None
+    ) -> dict[str, Any]:
+        return super().poll(target, report, (BEAT_S if wait is None else wait) / 5)
 
 
 class Agents(threading.Thread):

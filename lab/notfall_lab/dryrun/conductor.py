@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
+from notfall_lab.dryrun.carry import paper_carry
 from notfall_lab.dryrun.fence import PaperFence
 from notfall_lab.dryrun.hypervisor import not_here
 from notfall_lab.dryrun.work import PaperHandOver, PaperWork
@@ -53,6 +54,7 @@ class PaperConductor(Conductor):
             world=world,
         )
         work.register()
+        self.carry = paper_carry(self.carry)
         WayBack(means, runner, work, self._move).register()
         self.handovers = PaperHandOver(
             means, runner, work, self._move, self.examine, self.readiness, paper=work

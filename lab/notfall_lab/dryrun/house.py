@@ -27,15 +27,18 @@ from notfallserver.server.cycle.runner import JobRunner
 from notfallserver.server.cycle.state import Event, State
 from notfallserver.server.health.watch import HealthWatch
 from notfallserver.server.house import House
+from notfallserver.server.metrics.meter import Meter
 from notfallserver.server.pool.known import KnownContent
 from notfallserver.server.pool.setup import PoolPlace
 from notfallserver.server.pool.version import Version
 from notfallserver.server.records import open_catalogue
 from notfallserver.server.records.catalogue import FILE
+from notfallserver.server.report.reports import Reports
 from notfallserver.server.settings import Settings
 from notfallserver.server.tell.teller import Teller
 from notfallserver.server.vm.hypervisor import Hypervisor
 from notfallserver.server.web.app import make_app
+from notfallserver.server.web.report_paper import PaperWords
 from notfallserver.server.web.serve import serve
 from notfallserver.server.web.tidings import Tidings
 
@@ -186,6 +189,8 @@ def dry_house(
             urls=(url,),
             health=health,
             teller=Teller(catalogue, Tidings(catalogue, health, url)),
+            reports=Reports(means, runner, authority, PaperWords()),
+            meter=Meter(means, health),
         )
         yield DryHouse(house, means, world, conductor)
     finally:

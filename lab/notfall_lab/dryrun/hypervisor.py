@@ -56,6 +56,9 @@ class PaperHypervisor:
     def fell_over(self, name: str) -> bool:
         return False
 
+    def held(self, name: str) -> bool:
+        return False
+
     def wait_off(self, name: str, timeout: float) -> bool:
         until = time.monotonic() + timeout
         while self.state(name) is MachineState.ENDING and time.monotonic() < until:

@@ -17,6 +17,7 @@ from playwright.sync_api import FloatRect, Page, expect
 from notfall_lab.browser import browser
 from notfall_lab.dryrun.house import PASSWORD
 from notfall_lab.dryrun.process import DryRun, dry_run
+from notfallserver.server.host.run import run
 from notfallserver.server.web import language
 
 MANUAL = Path(__file__).parents[3] / "docs" / "user"
@@ -105,6 +106,7 @@ def set_up(album: Album) -> None:
     album.look("/server")
     expect(album.page.locator("#health li").nth(1)).to_be_visible(timeout=SOON)
     album.keep("emergency-server", "#health")
+    reports(album)
     album.look("/p/shop/settings")
     album.keep("server-settings")
     album.look("/plan")
@@ -112,6 +114,22 @@ def set_up(album: Album) -> None:
     album.look("/p/shop/hand-over")
     expect(album.page.locator("#hand-over")).to_be_visible(timeout=SOON)
     album.keep("hand-over")
+
+
+def reports(album: Album) -> None:
+    """The page, and the first page of the report itself."""
+    album.look("/reports")
+    album.press("Make the report of this month so far")
+    taken = album.page.locator("#reports section a").first
+    expect(taken).to_be_visible(timeout=SOON)
+    expect(album.page.locator("#making")).to_have_count(0, timeout=SOON)
+    album.keep("reports", "#reports")
+    with TemporaryDirectory(prefix="notfall-report-") as directory:
+        pdf, png = Path(directory, "report.pdf"), album.place / "report"
+        address = album.dry.url + str(taken.get_attribute("href"))
+        pdf.write_bytes(album.page.request.get(address).body())
+        run(["pdftoppm", "-r", "90", "-png", "-singlefile", "-l", "1", pdf, png])
+        _in_few_colours(png.with_suffix(".png"))
 
 
 def outage(album: Album) -> None:

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import json
-import socket
+import logging
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, List, Optional
-from urllib.parse import urlsplit
 
+from notfallserver.agent.addresses import answered, recall
 from notfallserver.agent.applications.settings import (
     ApplicationSettings,
     BadSettings,
@@ -20,6 +20,8 @@ from notfallserver.agent.applications.settings import (
 from notfallserver.agent.gentle import NICE
 from notfallserver.wire.client import Client, Throttle, tls_context
 from notfallserver.wire.errors import NotfallError
+
+log = logging.getLogger("notfall-agent")
 
 
 @dataclass(frozen=True)
@@ -97,27 +99,8 @@ def address_text(settings: Settings) -> str:
     return json.dumps({"url": settings.url, "primary": settings.primary}, indent=2) + "\n"
 
 
-def pinned(settings: Settings) -> Settings:
-    """The same with the server's present address instead of its name: whoever tells addresses here
-    may be shut down in a handover. The server is known by its certificate, not by its name."""
-    parts = urlsplit(settings.url)
-    try:
-        with socket.create_connection((parts.hostname or "", parts.port or 443), 20) as line:
-            address = str(line.getpeername()[0])
-    except OSError as error:
-        raise NotfallError(
-            "server-unreachable",
-            f"The emergency server at {parts.netloc} cannot be reached ({error}).",
-            "Check the network and that the server runs.",
-            retry=True,
-            status=503,
-        ) from None
-    host = f"[{address}]" if ":" in address else address
-    return replace(settings, url=f"https://{host}:{parts.port or 443}")
-
-
 def connect(directory: Path, settings: Settings, throttle: Optional[Throttle] = None) -> Client:
-    """A client that shows this primary's certificate.
+    """A client that shows this primary's certificate, and tries all addresses of the server.
 
     With ``throttle`` it is one for frames, and sends as that allows.
     """
@@ -130,4 +113,22 @@ def connect(directory: Path, settings: Settings, throttle: Optional[Throttle] = 
         )
     except OSError as error:
         raise _bad(directory, f"the certificates cannot be read ({error})") from None
-    return Client(settings.url, context, throttle=throttle)
+    url = settings.url
+
+    def found(by: str) -> None:
+        log.warning("%s: the server is found at %s now", url, by)
+        answered(directory, url, by)
+
+    return Client(
+        url, context, throttle=throttle, urls=lambda: recall(directory, url).ordered, found=found
+    )
+
+
+def pinned(directory: Path, settings: Settings) -> Settings:
+    """The same with the server's present address instead of its name: whoever tells addresses here
+    may be shut down in a handover."""
+    client = connect(directory, settings)
+    try:
+        return replace(settings, url=client.present_url())
+    finally:
+        client.close()

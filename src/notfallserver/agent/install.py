@@ -1,8 +1,6 @@
 """Installing the agent on a primary, and removing it. Doing it twice is the same as once.
 
-Everything that can fail without leaving a trace comes first; the token is spent only when the
-machine can take the agent. Files with secrets are created with mode 0600. An invitation of another
-server than the one that is known makes that one the second (``servers.py``).
+What can fail without leaving a trace comes before the enrolment (``enrolment.py``).
 """
 
 from __future__ import annotations
@@ -12,26 +10,26 @@ import re
 import shutil
 import sys
 import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import List, Sequence
 
 import notfallserver
 from notfallserver import VERSION
-from notfallserver.agent import commands, config
+from notfallserver.agent import commands
 from notfallserver.agent.changes.keeping import remove_traces
-from notfallserver.agent.config import Settings
 from notfallserver.agent.disks.linux import machine_facts, protected_disks
+from notfallserver.agent.enrolment import Invited, enrol, require_second, take_away
 from notfallserver.agent.fence.apart import read_apart
 from notfallserver.agent.fence.own import remember
 from notfallserver.agent.fence.units import BOOT, remove_units, write_units
+from notfallserver.agent.files import write_whole
+from notfallserver.agent.place import Place
 from notfallserver.agent.role import DIRECTORY
-from notfallserver.agent.servers import known_servers, place_of_enrolment, server_called
-from notfallserver.wire.client import Client, tls_context
+from notfallserver.agent.servers import Server, known_servers
 from notfallserver.wire.errors import NotfallError
 
 PROGRAM = Path("/opt/notfall-agent/agent.pyz")
-PEM_FILES = {"ca": "ca.pem", "certificate": "cert.pem", "key": "key.pem"}
 UNIT = "notfall-agent.service"
 UNIT_FILE = Path("/etc/systemd/system") / UNIT
 
@@ -85,33 +83,19 @@ def install(wish: Wish) -> str:
             f"{wish.ca} cannot be read ({error.strerror}).",
             "Use the line as it was given.",
         ) from None
-    server = place_of_enrolment(wish.directory, wish.server, ca_pem)
-    old = Settings(wish.server)
-    if (wish.directory / "agent.json").exists():
-        old = config.load_settings(wish.directory)
-    machine = replace(old, disks=list(wish.disks) or old.disks)
-    client = Client(wish.server, tls_context(ca_pem))
-    facts = machine_facts(protected_disks(machine.disks))
-    answer = _checked(
-        client.call("POST", "/agent/v1/enrol", {"token": wish.token, "machine": facts.to_json()})
+    invited = Invited(wish.server, wish.token, ca_pem)
+    server = enrol(
+        wish.directory,
+        invited,
+        lambda disks: machine_facts(protected_disks(disks)),
+        wish.disks,
     )
-    client.close()
-    settings = replace(machine, url=answer["url"] or wish.server, primary=answer["primary"])
-    server.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name in ("ca", "certificate", "key"):
-        _write(server.directory / PEM_FILES[name], answer[name].encode())
-    if server.directory == wish.directory:
-        _write(wish.directory / "agent.json", config.settings_text(settings).encode())
-    else:
-        if machine != old:
-            _write(wish.directory / "agent.json", config.settings_text(machine).encode())
-        _write(server.directory / "agent.json", config.address_text(settings).encode())
     shared = len(known_servers(wish.directory)) > 1
     if not (shared and version_of(wish.program) > _numbers(VERSION)):
         _copy_program(wish.program)
     if wish.service:
         _start_service(wish)
-    return settings.primary
+    return server.settings().primary
 
 
 def _require_root() -> None:
@@ -128,27 +112,6 @@ def _require_systemd() -> None:
         )
 
 
-def _checked(answer: Dict[str, Any]) -> Dict[str, str]:
-    for name in ("primary", "certificate", "key", "ca", "url"):
-        if not isinstance(answer.get(name), str):
-            raise NotfallError(
-                "bad-answer", "The server's answer is not understood.", "Update the server."
-            )
-    return answer
-
-
-def _write(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Replace a file whole, or not at all; nobody else can read it at any time."""
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(handle)
-    new.replace(path)
-
-
 def _copy_program(target: Path) -> None:
     """Put this very program where the service finds it."""
     root = Path(notfallserver.__file__).parent.parent
@@ -161,7 +124,7 @@ def _copy_program(target: Path) -> None:
     if root.resolve() == target.resolve():
         return
     target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    _write(target, root.read_bytes(), 0o755)
+    write_whole(target, root.read_bytes(), 0o755)
 
 
 def version_of(program: Path) -> List[int]:
@@ -188,7 +151,7 @@ def unit_text(python: str, program: Path, directory: Path) -> str:
 
 def _start_service(wish: Wish) -> None:
     text = unit_text(sys.executable, wish.program, wish.directory)
-    _write(UNIT_FILE, text.encode(), 0o644)
+    write_whole(UNIT_FILE, text.encode(), 0o644)
     write_units(wish.program, wish.directory)
     remember(wish.directory)
     # The fence is not started: this machine is on the network, and would find itself.
@@ -202,28 +165,21 @@ def remove(name: str, directory: Path = DIRECTORY) -> None:
     Killed in between it is done again by the same command.
     """
     _require_root()
-    server, known = server_called(directory, name), known_servers(directory)
-    if len(known) == 1:
-        raise NotfallError(
-            "last-server",
-            f"{name} is the only server of this machine.",
-            "To remove the agent: agent.pyz uninstall",
-        )
+    server = require_second(directory, name, "agent.pyz uninstall")
+    second = known_servers(directory)[1]
     service = UNIT_FILE.exists()
     if service:
         commands.run(["systemctl", "stop", UNIT], timeout=_SYSTEMD_S)
-    remove_traces(server.place)
-    first, second = known
-    if server == first:
-        remove_traces(second.place)  # it is named by its directory, which goes
-        settings = config.settings_text(second.settings()).encode()
-        for one in PEM_FILES.values():
-            _write(directory / one, (second.directory / one).read_bytes())
-        _write(directory / "agent.json", settings)
-    (second.directory / "agent.json").unlink()
-    shutil.rmtree(second.directory)
+    remove_traces(_place(server))
+    if server != second:
+        remove_traces(_place(second))  # it is named by its directory, which goes
+    take_away(directory, server)
     if service:
         commands.run(["systemctl", "start", UNIT], timeout=_SYSTEMD_S)
+
+
+def _place(server: Server) -> Place:
+    return Place(server.directory, server.machine)
 
 
 def uninstall(directory: Path = DIRECTORY, program: Path = PROGRAM) -> None:
@@ -241,6 +197,6 @@ def uninstall(directory: Path = DIRECTORY, program: Path = PROGRAM) -> None:
         remove_units()
         commands.run(["systemctl", "daemon-reload"])
     for server in known_servers(directory):
-        remove_traces(server.place)
+        remove_traces(_place(server))
     for one in (program.parent, directory):
         shutil.rmtree(one, ignore_errors=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import sys
 from typing import Dict, Optional
 
 FIFREEZE = 0xC0045877
@@ -37,9 +38,10 @@ _NUMBERS: Dict[str, Dict[str, int]] = {
     },
 }
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.restype = ctypes.c_long
-_libc.ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p]
+if sys.platform != "win32":  # there nothing here is called, but modules that are name it
+    _libc = ctypes.CDLL(None, use_errno=True)
+    _libc.syscall.restype = ctypes.c_long
+    _libc.ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p]
 
 
 def _check(result: int, what: str) -> int:

@@ -146,20 +146,21 @@ def _replicate(given: argparse.Namespace) -> None:
     import json
     from dataclasses import asdict
 
-    from notfallserver.agent import config
     from notfallserver.agent.applications.leftovers import Notes, thaw_applications
     from notfallserver.agent.duty import Duty
     from notfallserver.agent.freeze.linux import thaw_leftovers
     from notfallserver.agent.gentle import settle_down
-    from notfallserver.agent.meeting import Meeting
     from notfallserver.agent.place import Place
     from notfallserver.agent.servers import server_called
+    from notfallserver.agent.work.here import host
 
     stop = Stop()
     stop.listen()
-    duty = Duty(server_called(given.config, given.server), stop, Meeting())
+    server = server_called(given.config, given.server)
+    settings = server.settings()
+    duty = Duty(server, settings, stop, host(given.config, stop).work(server, settings))
     own = Place(given.config)
-    settle_down(config.load_settings(given.config).nice)
+    settle_down(settings.nice)
     try:
         thaw_leftovers(own.note)
         thaw_applications(Notes(own.common))
@@ -188,7 +189,7 @@ def _thaw(directory: Path) -> None:
     from notfallserver.agent.applications.leftovers import Notes, thaw_applications
     from notfallserver.agent.freeze.linux import thaw_leftovers
     from notfallserver.agent.place import Place
-    from notfallserver.agent.service import go_on_after_handover
+    from notfallserver.agent.work.linux import go_on_after_handover
 
     own = Place(directory)
     for place in thaw_leftovers(own.note):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Iterator, Sequence
+from typing import Callable, Iterator, Sequence
 
 from notfallserver.agent.bucket import Bucket
-from notfallserver.agent.calm import Calm, look
+from notfallserver.agent.calm import Calm, Look, look
 from notfallserver.agent.gauge import LineGauge
 from notfallserver.wire.allowance import Allowance
 from notfallserver.wire.blocks import Buffer
@@ -22,9 +22,10 @@ PIECE = 1 << 14
 
 
 class Pace:
-    """One per run, shared by its threads."""
+    """One per run, shared by its threads. ``look`` tells how busy the machine is."""
 
-    def __init__(self) -> None:
+    def __init__(self, look: Callable[[float], Look] = look) -> None:
+        self._look = look
         self.gauge = LineGauge()
         self._line = Bucket()
         self._reading = Bucket()
@@ -76,7 +77,7 @@ class Pace:
             self._calm.forget()
             self._go.set()
             return ""
-        held = self._calm.judge(look(time.monotonic()), self._allowance)
+        held = self._calm.judge(self._look(time.monotonic()), self._allowance)
         if held:
             self._go.clear()
         else:

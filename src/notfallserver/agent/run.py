@@ -38,6 +38,7 @@ from notfallserver.agent.send import Sender
 from notfallserver.agent.standstill import Standstill
 from notfallserver.agent.stop import Stop
 from notfallserver.agent.talk import Begun, Talk
+from notfallserver.agent.watched import look_at_files
 from notfallserver.wire.blocks import BLOCK
 from notfallserver.wire.client import Throttle
 from notfallserver.wire.errors import NotfallError
@@ -59,6 +60,7 @@ class _Known:
     deep: bool
     began: float
     sample: List[Taken]
+    watched: List[Dict[str, Any]]
 
 
 class Replication:
@@ -155,9 +157,10 @@ class Replication:
         passes = Passes(self._settings, self._protected, disks, self._ledger, sender, self._talk)
         companion = self._cleanup.enter_context(self._meeting.join(passes))
         sample = take_sample(one.device for one in self._protected)
+        watched = look_at_files(one.device for one in self._protected)
         passes.run(tracked, deep)
         standstill = Standstill(self._settings, self._place, companion, crew, self._stop)
-        known = _Known(machine, passes, sender, not tracked, deep, began, sample)
+        known = _Known(machine, passes, sender, not tracked, deep, began, sample, watched)
         if self._departure is not None:
             return self._depart(self._departure, standstill, known)
         return self._finish(standstill.reach(), known)
@@ -186,6 +189,7 @@ class Replication:
         )
         body = seal_body(outcome, known.machine, self._pace.gauge.rate(), known.deep)
         body["sample"] = still_true(known.sample) if outcome.consistency != "crash" else []
+        body["watched"] = known.watched
         version = self._seal(body, still.used, bool(unseen))
         return replace(outcome, version=version, seconds=time.monotonic() - known.began)
 

@@ -21,13 +21,9 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tupl
 
 from notfallserver.agent import commands
 from notfallserver.agent.disks.mounts import Mount, current_mounts, disks_below
+from notfallserver.agent.sampling import AT_REST_S, FILES, LARGEST, WITHIN_S, told
 from notfallserver.wire.errors import NotfallError
 
-FILES = 20
-LARGEST = 1 << 20
-AT_REST_S = 86400.0
-"""Nobody has changed a file for so long."""
-WITHIN_S = 3.0
 LOOKED_AT = 400
 """So many entries of a directory, and no more."""
 DEPTH = 12
@@ -51,9 +47,7 @@ class Taken:
     seen: Tuple[int, ...]
 
     def to_json(self) -> Dict[str, Any]:
-        size = self.seen[1]
-        known = {"filesystem": self.filesystem, "path": self.inside}
-        return {**known, "size": size, "sha256": self.sha256}
+        return told(self.filesystem, self.inside, self.seen[1], self.sha256)
 
 
 def take_sample(disks: Iterable[int]) -> List[Taken]:

@@ -12,10 +12,8 @@ import logging
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Union
 
-from notfallserver.agent.disks.base import Protected
-from notfallserver.agent.disks.mounts import current_mounts, to_freeze
 from notfallserver.agent.line import Line
 from notfallserver.wire.blocks import HOLE, Buffer, runs_of
 from notfallserver.wire.client import Throttle
@@ -27,24 +25,6 @@ log = logging.getLogger("notfall-agent")
 
 _RUN = "seed"
 _TELL_EVERY_S = 5.0
-
-
-def check_place(to: Path, disks: Sequence[Protected]) -> None:
-    """Refuse a directory on a disk that is replicated: the seed would have to hold itself."""
-    try:
-        device = to.stat().st_dev
-    except OSError as error:
-        raise NotfallError(
-            "no-such-directory", f"{to}: {error.strerror}.", "Mount the removable disk and name it."
-        ) from None
-    groups = to_freeze(current_mounts(), [one.device for one in disks])
-    if any(mount.device == device for group in groups for mount in group):
-        raise NotfallError(
-            "seed-on-own-disk",
-            f"{to} lies on a disk that is replicated itself.",
-            "Name a directory on another disk. A removable disk that counts as built in is left "
-            "out by naming the others as 'disks' in agent.json.",
-        )
 
 
 class SeedDesk:

@@ -243,7 +243,7 @@ def split(batch: Batch, most: int) -> Iterator[Batch]:
 
 def _let_go(buffer: mmap.mmap) -> None:
     """Give the memory back until it is used again."""
-    with suppress(OSError):
+    with suppress(OSError, AttributeError):  # Windows can't
         buffer.madvise(mmap.MADV_REMOVE)
 
 

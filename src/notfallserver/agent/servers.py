@@ -19,7 +19,6 @@ from typing import List
 from urllib.parse import urlsplit
 
 from notfallserver.agent.config import Settings, load_settings
-from notfallserver.agent.place import Place
 from notfallserver.wire.errors import NotfallError
 
 MOST = 2
@@ -31,10 +30,6 @@ class Server:
 
     directory: Path
     machine: Path
-
-    @property
-    def place(self) -> Place:
-        return Place(self.directory, self.machine)
 
     def settings(self) -> Settings:
         """The machine's settings with this server's address; raises ``bad-settings``."""

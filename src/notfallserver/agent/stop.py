@@ -43,6 +43,10 @@ class Stop:
         if not self._critical:
             self.check()
 
+    def ask(self) -> None:
+        """As the signals do; from any thread. The main one leaves when it comes to ask."""
+        self._event.set()
+
     @property
     def asked(self) -> bool:
         return self._event.is_set()

@@ -59,7 +59,7 @@ def _apply(step: Step, mounted: MountedSystem, disks: Sequence[str]) -> bool:
             command = ["chroot", str(root), "grub-install", "--target=i386-pc"]
             run([*command, disks[step.disk]], timeout=600)
     elif isinstance(step, AddBootEntry):
-        return _add_boot_entry(step, disks)
+        return add_boot_entry(step, disks)
     return True
 
 
@@ -139,7 +139,7 @@ def _working_root(root: Path) -> Iterator[None]:
         yield
 
 
-def _add_boot_entry(step: AddBootEntry, disks: Sequence[str]) -> bool:
+def add_boot_entry(step: AddBootEntry, disks: Sequence[str]) -> bool:
     """Put an entry in front of the firmware's boot order; False where one is there already."""
     if not EFI_VARIABLES.is_dir() or not any(EFI_VARIABLES.iterdir()):
         return False

@@ -31,11 +31,13 @@ CHECKERS = {
     "vfat": ("fsck.vfat", "-n"),
     "xfs": ("xfs_repair", "-n"),
     "btrfs": ("btrfs", "check", "--readonly"),
+    # it looks at all files and counts their clusters, before it would change anything
+    "ntfs": ("ntfsresize", "--info", "--force", "--bad-sectors", "--no-progress-bar"),
 }
-FOUND = {"ext2": (4, 12), "ext3": (4, 12), "ext4": (4, 12), "vfat": (1,), "xfs": (1,)}
+FOUND = {"ext2": (4, 12), "ext3": (4, 12), "ext4": (4, 12), "vfat": (1,), "xfs": (1,), "ntfs": (1,)}
 """Exit codes by which a checker says that it found something; any other is its own trouble."""
-PLAYED_BACK = ("ext2", "ext3", "ext4", "xfs", "btrfs")
-"""What the kernel puts in order when it is mounted (of ext2 only the counts)."""
+PLAYED_BACK = ("ext2", "ext3", "ext4", "xfs", "btrfs", "ntfs")
+"""What is put in order when it is mounted (of ext2 only the counts), or, for NTFS, before."""
 CONTAINERS = ("LVM2_member", "linux_raid_member")
 """What is in them is looked at instead."""
 WHY_NOT = {
@@ -55,6 +57,7 @@ _HARMLESS = re.compile(
     r"|Free cluster summary (wrong|uninitialized)|\s*Auto-(correct|sett)ing"
 )
 """FAT can't be frozen and has no log: what it looks like while it is mounted is no damage."""
+_CHATTER = re.compile(r"The usage of the /f parameter|and will be made to NTFS by this software")
 
 
 @dataclass(frozen=True)
@@ -140,9 +143,12 @@ def _play_back(volume: Volume, comparison: Comparison) -> str:
     options = "errors=remount-ro" if volume.filesystem.startswith("ext") else ""
     if volume.filesystem == "btrfs":
         options = "subvolid=5"  # all of it, whatever is mounted at home
+    ntfs = volume.filesystem == "ntfs"
+    if ntfs:  # which, mounted for writing, would have its log thrown away
+        run(["ntfsrecover", volume.device], ok=range(256), timeout=LIMIT_S)
     where = Path(mkdtemp(prefix="check-"))
     try:
-        with mounted(volume, where, writable=True, options=options):
+        with mounted(volume, where, writable=not ntfs, options=options):
             comparison.look(volume, where)
             return ""
     except NotfallError as error:
@@ -167,5 +173,6 @@ def _grave_lines(text: str) -> List[str]:
 
 
 def last_words(done: Finished) -> str:
-    lines = [one.strip() for one in (done.out + "\n" + done.err).splitlines() if one.strip()]
+    lines = [one.strip() for one in (done.out + "\n" + done.err).splitlines()]
+    lines = [one for one in lines if one and not _CHATTER.match(one)]
     return " | ".join(lines[-6:])[-TOLD:]

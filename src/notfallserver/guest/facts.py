@@ -65,17 +65,23 @@ class System:
 
 @dataclass(frozen=True)
 class HardwareDisk:
+    """``driver`` is Linux' of its controller; ``ids`` are Windows' names of that controller, the
+    closest first (``windows/devices.py``), where they are known."""
+
     driver: str
+    ids: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class HardwareNic:
-    """``name`` is the one the interface keeps, ``old_mac`` the card's address on the original."""
+    """``name`` is the one the interface keeps, ``old_mac`` the card's address on the original;
+    ``ids`` as of a disk's controller."""
 
     name: str
     mac: str
     old_mac: str = ""
     driver: str = ""
+    ids: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ class Hardware:
         return {
             "firmware": self.firmware,
             "role": self.role,
-            "disks": [{"driver": one.driver} for one in self.disks],
+            "disks": [dict(vars(one)) for one in self.disks],
             "nics": [dict(vars(one)) for one in self.nics],
         }
 
@@ -103,13 +109,16 @@ def read_hardware(body: Mapping[str, Any]) -> Hardware:
         hardware = Hardware(
             firmware=str(body["firmware"]),
             role=str(body["role"]),
-            disks=[HardwareDisk(str(one["driver"])) for one in body["disks"]],
+            disks=[
+                HardwareDisk(str(one["driver"]), _texts(one.get("ids"))) for one in body["disks"]
+            ],
             nics=[
                 HardwareNic(
                     name=str(one["name"]),
                     mac=str(one["mac"]).lower(),
                     old_mac=str(one.get("old_mac", "")).lower(),
                     driver=str(one.get("driver", "")),
+                    ids=_texts(one.get("ids")),
                 )
                 for one in body["nics"]
             ],
@@ -121,6 +130,10 @@ def read_hardware(body: Mapping[str, Any]) -> Hardware:
     if hardware.role not in ("stand-in", "primary"):
         raise _bad(f"role '{hardware.role}' is not known")
     return hardware
+
+
+def _texts(told: Any) -> Tuple[str, ...]:
+    return tuple(str(one) for one in told) if isinstance(told, (list, tuple)) else ()
 
 
 def _bad(why: str) -> NotfallError:

@@ -37,7 +37,7 @@ def inspect(mounted: MountedSystem, volumes: Tuple[Volume, ...], disks: Sequence
     root = mounted.root
     paths = list(TEXTS)
     for folder in NETWORK_FOLDERS:
-        paths += _files_below(root, folder)
+        paths += files_below(root, folder)
     texts = {path: text for path in paths for text in [read_text(root, path)] if text}
     return System(
         name=_system_name(root),
@@ -66,7 +66,7 @@ def _system_name(root: Path) -> str:
     return found.group(1) if found else "Linux"
 
 
-def _files_below(root: Path, folder: str) -> List[str]:
+def files_below(root: Path, folder: str) -> List[str]:
     found: List[str] = []
     base = inside(root, folder)
     for here, _, names in os.walk(base):

@@ -37,6 +37,10 @@ NEEDED_MODULES: Dict[str, Tuple[str, ...]] = {
 }
 """What each disk driver needs beside itself; any other is taken for a SCSI host adapter."""
 
+VMD = "PCI\\VEN_8086&CC_0104"
+"""A controller of Intel's that is of the kind of a RAID: where NVMe disks hang on one, it is the
+Volume Management Device, and they are not seen before it has its driver."""
+
 USUAL_DRIVERS = ("ahci", "nvme", "virtio_blk", "megaraid_sas", "mpt3sas")
 """Of the controllers that a new machine is likely to have."""
 
@@ -271,6 +275,8 @@ def needed_modules(hardware: Hardware) -> Tuple[str, ...]:
         driver = disk.driver.replace("-", "_")
         if driver:
             wanted += NEEDED_MODULES.get(driver, (driver, "sd_mod"))
+        if driver == "nvme" and VMD in disk.ids:
+            wanted.append("vmd")
     return tuple(dict.fromkeys(wanted))
 
 

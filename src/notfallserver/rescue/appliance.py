@@ -1,7 +1,8 @@
 """The program of the appliance: read the job, do it, answer over a virtio-serial port.
 
 Disks are told by their virtio serial: ``notfall-job`` holds the job as JSON (padded with zeros),
-``notfall-0``, ``notfall-1``, ... are the image's disks in order, ``notfall-root`` is ourselves.
+``notfall-0``, ``notfall-1``, ... are the image's disks in order, ``notfall-root`` is ourselves;
+``notfall-drivers``, where it is there, has drivers for a Windows (``guest/windows/parcel.py``).
 """
 
 from __future__ import annotations
@@ -14,16 +15,21 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Dict, List, Mapping, Sequence
 
 from notfallserver.guest.adapt import adapt
 from notfallserver.guest.check import Comparison, check_filesystems
 from notfallserver.guest.facts import Volume, read_hardware
+from notfallserver.guest.look import look_inside
 from notfallserver.guest.mounts import DATA_FILESYSTEMS, fstab_lines, mounted
 from notfallserver.guest.names import DeviceNames
 from notfallserver.guest.paths import read_text
 from notfallserver.guest.volumes import opened_volumes
+from notfallserver.guest.windows.packages import Windows
+from notfallserver.guest.windows.parcel import unpack_parcel
 from notfallserver.rescue.reshape import measure, reshape
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Machine, read_machine
@@ -68,11 +74,23 @@ def read_job(disk: str) -> Dict[str, Any]:
     return told
 
 
-def do_adapt(job: Dict[str, Any], disks: Sequence[str]) -> Dict[str, Any]:
+def do_adapt(job: Dict[str, Any], disks: Sequence[str], parcel: str = "") -> Dict[str, Any]:
+    """``parcel``: the disk with drivers for a Windows, where there is one."""
     hardware = read_hardware(job.get("hardware") or {})
-    done = adapt(disks, read_machine(job.get("machine")), hardware, log)
+    machine, plan = read_machine(job.get("machine")), job.get("plan") is True
+    with TemporaryDirectory(prefix="drivers-") as folder:
+        supply = partial(given_drivers, parcel, Path(folder)) if parcel else None
+        done = adapt(disks, machine, hardware, log, supply, carry_out=not plan)
     told: Dict[str, Any] = {"system": done.system, "changes": done.changes}
-    return {**told, "warnings": done.warnings, "boots_by": list(done.boots_by)}
+    told.update(warnings=done.warnings, boots_by=list(done.boots_by), clock=done.clock)
+    return told
+
+
+def given_drivers(parcel: str, folder: Path, windows: Windows, ids: Sequence[str]) -> Path:
+    """The server has chosen already, by what it knows."""
+    with open(parcel, "rb") as raw:
+        unpack_parcel(raw, folder)
+    return folder
 
 
 def do_check(job: Dict[str, Any], disks: Sequence[str]) -> Dict[str, Any]:
@@ -191,9 +209,12 @@ def main() -> None:
         disks = image_disks(found)
         log(f"{job.get('task')} on {', '.join(disks)}")
         if job.get("task") == "adapt":
-            answer.give({"ok": True, **do_adapt(job, disks)})
+            parcel = found.get("notfall-drivers", "")
+            answer.give({"ok": True, **do_adapt(job, disks, parcel)})
         elif job.get("task") == "check":
             answer.give({"ok": True, **do_check(job, disks)})
+        elif job.get("task") == "look":
+            answer.give({"ok": True, **look_inside(disks)})
         elif job.get("task") == "measure":
             answer.give({"ok": True, "least": measure(disks)})
         elif job.get("task") == "reshape":

@@ -24,6 +24,8 @@ BUSY_PAUSE_S = 1.0
 SAID = {
     "pulling": "this machine is being written",
     "pulled": "written and verified; waiting for the next order",
+    "giving": "the disks of this machine are being read; nothing is written here",
+    "given": "all disks were read; nothing was written here",
     "adapting": "adapting the system to this hardware",
     "adapted": "adapted; waiting for the reboot",
     "rebooting": "starting from the disks; take out the medium if it is a USB stick",

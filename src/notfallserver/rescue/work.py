@@ -1,4 +1,4 @@
-"""The orders of a recovery, one at a time, each repeatable: pull, adapt, reboot.
+"""The orders of a recovery, one at a time, each repeatable: pull, adapt, reboot; and to give.
 
 The report says at any moment how far things are. An order that is done already is reported as done;
 one that failed is tried again when it is given again.
@@ -10,14 +10,18 @@ import json
 import os
 import threading
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from notfallserver.guest.adapt import adapt
+from notfallserver.guest.hardware import own_hardware
 from notfallserver.guest.larger import grow_disks
 from notfallserver.guest.shell import run
 from notfallserver.guest.volumes import table_of
-from notfallserver.rescue.hardware import own_hardware
+from notfallserver.rescue.devices import with_ids
+from notfallserver.rescue.give import Giver
 from notfallserver.rescue.pull import Puller, PullProgress
+from notfallserver.rescue.supply import DriverSupply
 from notfallserver.rescue.targets import TargetDisk, check_disk, read_disks
 from notfallserver.wire.client import Client
 from notfallserver.wire.errors import NotfallError
@@ -55,7 +59,7 @@ class Work:
     def report(self) -> Dict[str, Any]:
         with self._lock:
             told = dict(self._report)
-        if told["state"] == "pulling":
+        if told["state"] in ("pulling", "giving"):
             now = self._progress
             with now.lock:
                 told.update(phase=now.phase, done=now.done, total=now.total)
@@ -70,7 +74,7 @@ class Work:
             self._order, self._pulled = "", {}  # what the disks hold stays known
             self._set(dict(IDLE))
             return
-        if kind not in ("pull", "adapt", "reboot"):
+        if kind not in ("pull", "adapt", "reboot", "give"):
             return
         name = json.dumps({**order, "final": False}, sort_keys=True)
         if name == self._order and (self.busy or self.report()["state"] != "failed"):
@@ -92,8 +96,12 @@ class Work:
             self._set({key: value for key, value in done.items() if key != "disks"})
             return
         self._stopped = threading.Event()
-        job = {"pull": self._pull, "adapt": self._adapt, "reboot": self._end}[str(kind)]
-        begin = {"pull": "pulling", "adapt": "adapting", "reboot": "rebooting"}[str(kind)]
+        job, begin = {
+            "pull": (self._pull, "pulling"),
+            "adapt": (self._adapt, "adapting"),
+            "reboot": (self._end, "rebooting"),
+            "give": (self._give, "giving"),
+        }[str(kind)]
         self._progress = PullProgress()
         base = {
             "recovery": str(order.get("recovery", "")),
@@ -150,6 +158,15 @@ class Work:
         self._pulled = {**told, "disks": order["disks"]}
         self._set(told)
 
+    def _give(self, order: Mapping[str, Any], base: Dict[str, Any]) -> None:
+        """``version`` is the server's run: a report counts only for the run that it is of."""
+        disks = read_disks(order)
+        for disk in disks:
+            check_disk(disk)
+        Giver(disks, base["version"], self._connect, self._stopped).give(self._progress)
+        done = self._progress
+        self._set({"state": "given", **base, "done": done.done, "total": done.total})
+
     def _adapt(self, order: Mapping[str, Any], base: Dict[str, Any]) -> None:
         disks = read_disks(order)
         if not self._pulled or read_disks(self._pulled) != disks:
@@ -167,8 +184,12 @@ class Work:
 
         changes = [change for disk in disks for change in _fit_table(disk)]
         paths = [disk.path for disk in disks]
-        hardware = own_hardware(original, self._probe(), disks, base["recovery"])
-        done = adapt(paths, original, hardware, tell)
+        names = [disk.name for disk in disks]
+        hardware = own_hardware(original, self._probe(), names, base["recovery"])
+        with TemporaryDirectory(prefix="drivers-") as folder:
+            supply = DriverSupply(self._connect, Path(folder), self._stopped)
+            hardware = with_ids(hardware, disks)
+            done = adapt(paths, original, hardware, tell, supply.fetch)
         if order.get("grow") is True:
             sizes = [disk.size for disk in disks]
             done.changes.extend(grow_disks(paths, sizes, original, _read_again, tell))

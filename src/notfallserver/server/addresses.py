@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from notfallserver.server.host.run import run
@@ -34,6 +36,17 @@ def address_urls(settings: Settings) -> tuple[str, ...]:
     addresses = host_addresses(settings.lan_bridge)
     shown = [f"[{one}]" if ":" in one else one for one in addresses]
     return tuple(f"https://{one}:{settings.listen_port}" for one in shown)
+
+
+def as_url(text: str, port: int) -> str:
+    """What somebody types as a server's address, as it is used: a bare host gets the rest."""
+    if "://" in text:
+        return text
+    try:
+        number = ip_address(text.strip("[]"))
+    except ValueError:
+        return f"https://{text}" if re.search(r":\d+$", text) else f"https://{text}:{port}"
+    return f"https://[{number}]:{port}" if number.version == 6 else f"https://{number}:{port}"
 
 
 def server_names(settings: Settings) -> list[str]:

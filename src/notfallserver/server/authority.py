@@ -2,7 +2,8 @@
 
 All in ``data_dir/ca`` (0700, keys 0600): the CA (EC P-256), the server's certificate with all names
 and addresses of this host. A client certificate has a primary's UUID as CN and is good for client
-authentication only; whether it still stands is noted in the catalogue by serial number.
+authentication only; whether it still stands is noted in the catalogue by serial number. Reports are
+signed with a key of their own, whose certificate is good for that only.
 
 Certificates are valid from the year 2000 on: a target whose clock battery is dead must get its
 data back all the same.
@@ -28,7 +29,11 @@ from notfallserver.wire.errors import NotfallError
 
 _FROM = datetime(2000, 1, 1, tzinfo=UTC)
 _CA_YEARS, _CLIENT_YEARS, _SERVER_YEARS = 40, 20, 10
+_SIGNER_YEARS = 20
+"""Reports are kept for ten years and more; a signature is checked by its certificate."""
 _RENEW_BEFORE = timedelta(days=1000)
+_SIGNER_KEEPS = timedelta(days=365 * 12)
+_DOCUMENT_SIGNING = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.36")  # RFC 9336
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Authority:
         self.ca_file = directory / "ca.pem"
         self.server_certificate = directory / "server.pem"
         self.server_key = directory / "server.key"
+        self.signer_certificate = directory / "reports.pem"
+        self.signer_key = directory / "reports.key"
         try:
             self.ca_pem = self.ca_file.read_text("ascii")
             self._ca = x509.load_pem_x509_certificate(self.ca_pem.encode())
@@ -109,6 +116,27 @@ class Authority:
             f"{certificate.serial_number:x}",
         )
 
+    def ensure_signer(self, name: str) -> None:
+        """Make key and certificate for signing reports, unless they last for years to come.
+
+        Readers of mail and PDF want to be told that the certificate is for e-mail.
+        """
+        if _lasts(self.signer_certificate, self.signer_key, self._ca, _SIGNER_KEEPS):
+            return
+        key = ec.generate_private_key(ec.SECP256R1())
+        uses = [ExtendedKeyUsageOID.EMAIL_PROTECTION, _DOCUMENT_SIGNING]
+        certificate = (
+            _builder(f"Notfallserver {name}"[:64], key, _SIGNER_YEARS)
+            .issuer_name(self._ca.subject)
+            .add_extension(_usage(digital_signature=True, content_commitment=True), True)
+            .add_extension(x509.ExtendedKeyUsage(uses), False)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
+            .add_extension(self._issuer_key(), False)
+            .sign(self._key, hashes.SHA256())
+        )
+        replace_file(self.signer_key, _key_pem(key))
+        replace_file(self.signer_certificate, certificate.public_bytes(serialization.Encoding.PEM))
+
     def _issuer_key(self) -> x509.AuthorityKeyIdentifier:
         return x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
 
@@ -135,20 +163,7 @@ def create_authority(directory: Path) -> Authority:
             _builder(name, key, _CA_YEARS)
             .issuer_name(_name(name))
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
-            .add_extension(
-                x509.KeyUsage(
-                    key_cert_sign=True,
-                    crl_sign=True,
-                    digital_signature=False,
-                    content_commitment=False,
-                    key_encipherment=False,
-                    data_encipherment=False,
-                    key_agreement=False,
-                    encipher_only=False,
-                    decipher_only=False,
-                ),
-                True,
-            )
+            .add_extension(_usage(key_cert_sign=True, crl_sign=True), True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
             .sign(key, hashes.SHA256())
         )
@@ -167,6 +182,29 @@ def _builder(
         .serial_number(x509.random_serial_number())
         .not_valid_before(_FROM)
         .not_valid_after(datetime.now(UTC) + timedelta(days=365 * years))
+    )
+
+
+def _usage(**allowed: bool) -> x509.KeyUsage:
+    """What a key may do; nothing else."""
+    names = (
+        *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment"),
+        *("key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
+    )
+    return x509.KeyUsage(**{name: allowed.get(name, False) for name in names})
+
+
+def _lasts(certificate: Path, key: Path, ca: x509.Certificate, least: timedelta) -> bool:
+    """Whether both are there, fit, are of this CA, and last for ``least``."""
+    try:
+        found = x509.load_pem_x509_certificate(certificate.read_bytes())
+        private = serialization.load_pem_private_key(key.read_bytes(), None)
+        found.verify_directly_issued_by(ca)
+    except (OSError, ValueError, TypeError, InvalidSignature):
+        return False
+    return (
+        found.not_valid_after_utc - datetime.now(UTC) > least
+        and private.public_key() == found.public_key()
     )
 
 

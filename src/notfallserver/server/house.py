@@ -10,7 +10,9 @@ from notfallserver.server.authority import Authority
 from notfallserver.server.cycle.actions import Conductor
 from notfallserver.server.cycle.runner import JobRunner
 from notfallserver.server.health.watch import HealthWatch
+from notfallserver.server.metrics.meter import Meter
 from notfallserver.server.records import Catalogue
+from notfallserver.server.report.reports import Reports
 from notfallserver.server.settings import Settings
 from notfallserver.server.tell.teller import Teller
 
@@ -28,6 +30,8 @@ class House:
     urls: tuple[str, ...]
     health: HealthWatch
     teller: Teller[Any]
+    reports: Reports
+    meter: Meter
 
     def present(self) -> Settings:
         """The settings as they hold now; ``settings`` are those of the file."""

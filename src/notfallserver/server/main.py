@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from notfallserver.server.addresses import own_urls, server_names
 from notfallserver.server.agent_package import pack_agent
 from notfallserver.server.authority import Authority
+from notfallserver.server.cycle.agentless import was_imported
 from notfallserver.server.cycle.conductor import Conductor
 from notfallserver.server.cycle.doors import AgentDoor, TargetDoor
 from notfallserver.server.cycle.means import Means
@@ -23,11 +24,15 @@ from notfallserver.server.cycle.runner import JobRunner
 from notfallserver.server.cycle.state import State
 from notfallserver.server.health.watch import HealthWatch
 from notfallserver.server.host.files import replace_file
+from notfallserver.server.host.immutable import can_protect
 from notfallserver.server.house import House
+from notfallserver.server.metrics.meter import Meter
 from notfallserver.server.pool.known import KnownContent
-from notfallserver.server.pool.setup import PoolPlace, prepare_pool
 from notfallserver.server.pool.store import Pool
+from notfallserver.server.ready_pool import ready_pool
 from notfallserver.server.records import Catalogue, open_catalogue
+from notfallserver.server.records.primaries import AGENTLESS
+from notfallserver.server.report.reports import Reports
 from notfallserver.server.rescue_medium import find_medium
 from notfallserver.server.settings import Settings
 from notfallserver.server.tell.teller import Teller
@@ -35,19 +40,13 @@ from notfallserver.server.vm.libvirt import LibvirtHypervisor
 from notfallserver.server.web.agents import agents_router, frame_takers
 from notfallserver.server.web.app import make_app
 from notfallserver.server.web.lane import Take
+from notfallserver.server.web.report_paper import PaperWords
 from notfallserver.server.web.serve import serve
 from notfallserver.server.web.targets import targets_router
 from notfallserver.server.web.tidings import Tidings
 from notfallserver.wire.errors import NotfallError
 
 log = logging.getLogger(__name__)
-
-
-def ready_pool(settings: Settings) -> PoolPlace:
-    """The pool's directory, mounted if it is an image file."""
-    return prepare_pool(
-        settings.pool_path, settings.data_dir / "pool.img", settings.pool_image_gib << 30
-    )
 
 
 def run(settings: Settings) -> None:
@@ -61,7 +60,8 @@ def run(settings: Settings) -> None:
     # can be passed, because QEMU runs as a user of its own.
     os.umask(0o066)
     place = ready_pool(settings)
-    pool = Pool(settings.pool_path, sparing=not place.reflink)
+    protect = settings.protect_versions and can_protect(settings.pool_path)
+    pool = Pool(place.directory, not place.reflink, protect, place.image)
     pool.sweep()
     authority = Authority(settings.data_dir / "ca")
     authority.ensure_server_certificate(server_names(settings))
@@ -94,6 +94,8 @@ def run(settings: Settings) -> None:
             urls=means.urls,
             health=health,
             teller=Teller(catalogue, Tidings(catalogue, health, means.urls[0])),
+            reports=Reports(means, runner, authority, PaperWords()),
+            meter=Meter(means, health),
         )
         agents = AgentDoor(means, conductor)
         app = make_app(house, (agents_router(agents), targets_router(TargetDoor(means))))
@@ -116,14 +118,18 @@ def _serve(
         if find_medium(means.rescue_dir) is None:
             house.runner.submit("rescue_build", None, {}, "server", join=True)
         conductor.duties.start()
+        conductor.offloads.start()
         house.health.start()
         house.teller.start()
+        house.reports.start()
 
     try:
         serve(app, house, frames, started)
     finally:
+        house.reports.stop()
         house.teller.stop()
         house.health.stop()
+        conductor.offloads.stop()
         conductor.duties.stop()
         house.runner.stop()
         conductor.close()
@@ -153,6 +159,8 @@ def _adopt(settings: Settings, catalogue: Catalogue, pool: Pool) -> None:
         )
     for row in catalogue.primaries.all():
         store = pool.add_primary(row.uuid, row.name)
+        if row.last_seen is None and AGENTLESS not in row.notes and was_imported(store):
+            catalogue.primaries.note(row.uuid, **{AGENTLESS: True})
         newest = store.newest()
         if newest is not None and newest.stamp != row.newest_version:
             catalogue.primaries.new_version(row.uuid, newest.stamp)

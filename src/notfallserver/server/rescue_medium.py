@@ -184,6 +184,7 @@ def _install_packages(root: Path, mirror: str) -> None:
     hook = recipe.HERE / "customize.sh"
     told = f'sh "{hook}" "$1" {recipe.KERNEL_PACKAGE} {" ".join(recipe.MODULE_EXCLUDES)}'
     excludes = [f"--dpkgopt=path-exclude={one}" for one in recipe.DPKG_EXCLUDES]
+    excludes += [f"--dpkgopt=path-include={one}" for one in recipe.DPKG_INCLUDES]
     include = f"--include={','.join(recipe.PACKAGES)}"
     command: list[str | Path] = ["mmdebstrap", "--quiet", "--variant=minbase", PATIENT]
     command += [*excludes, include]

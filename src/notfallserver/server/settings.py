@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import tomllib
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -51,6 +52,7 @@ class GuardSettings(BaseModel):
 
 CHANGEABLE = (
     "witnesses",
+    "further_urls",
     "schedule_minutes",
     "capture_minutes",
     "scrub_days",
@@ -59,6 +61,16 @@ CHANGEABLE = (
     "rehearse_each_copy",
     "trial_hours",
     "heartbeat_timeout_s",
+    "keep_all_hours",
+    "keep_hourly",
+    "keep_daily",
+    "keep_weekly",
+    "keep_monthly",
+    "keep_yearly",
+    "keep_proven",
+    "keep_floor_days",
+    "make_room_percent",
+    "deletion_hours",
 )
 """What may be changed while the server runs, because it is asked for anew each time."""
 
@@ -72,11 +84,15 @@ class Settings(BaseSettings):
     pool_path: Path = Path("/var/lib/notfallserver/pool")
     pool_image_gib: int = Field(default=100, ge=1, le=1 << 20)
     """Size of the sparse XFS image that is made where ``pool_path`` can't reflink."""
+    company: str = Field(default="", max_length=60)
+    """Whose servers these are, for reports; empty: as it is written on the emergency card."""
     listen_host: str = Field(default="::", min_length=1, max_length=255)
     """``::`` listens on every address, IPv4 and IPv6."""
     listen_port: int = Field(default=8443, ge=1, le=65535)
     urls: tuple[str, ...] = ()
     """Addresses that agents use, as ``https://HOST:PORT``; empty: made of this host's addresses."""
+    further_urls: tuple[str, ...] = Field(default=(), max_length=8)
+    """Where agents look for this server as well: addresses of a machine that is to replace it."""
     lan_bridge: str = Field(default="br0", pattern=r"^[A-Za-z0-9._-]{1,15}$")
     accelerator: Literal["kvm", "tcg"] = "kvm"
     libvirt_uri: str = Field(default="qemu:///system", min_length=1)
@@ -100,12 +116,35 @@ class Settings(BaseSettings):
     """A rehearsal ends by itself after so many minutes."""
     trial_hours: int = Field(default=24, ge=0, le=24 * 90)
     """So long after a switch-back one click leads back to the stand-in; 0: not at all."""
+    keep_all_hours: int = Field(default=24, ge=0, le=24 * 366)
+    """Every version of so many hours before the newest stays."""
+    keep_hourly: int = Field(default=48, ge=0, le=24 * 366)
+    """Of so many hours in which there are versions, the last one of each stays; below likewise."""
+    keep_daily: int = Field(default=14, ge=0, le=3660)
+    keep_weekly: int = Field(default=8, ge=0, le=1000)
+    keep_monthly: int = Field(default=12, ge=0, le=600)
+    keep_yearly: int = Field(default=3, ge=0, le=100)
+    keep_proven: int = Field(default=2, ge=1, le=100)
+    """So many versions that are proven to start stay, however old they are."""
+    keep_floor_days: int = Field(default=7, ge=1, le=100)
+    """Of so many days the last version of each stays even when the pool is nearly full."""
+    make_room_percent: int = Field(default=5, ge=0, le=50)
+    """When less of the pool is free, versions go before their time; 0: never."""
+    deletion_hours: int = Field(default=72, ge=1, le=24 * 90)
+    """So long a version that somebody deletes can still be had back."""
+    protect_versions: bool = True
+    """Versions get the immutable flag where the pool's filesystem has it."""
     share_blocks: bool = True
     """A primary's content that another primary's version holds already is not sent."""
     rescue_cache: Path | None = None
     """Where the slow part of the rescue medium is kept; default: in ``data_dir``."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     guard: GuardSettings = GuardSettings()
+
+    @field_validator("urls", "further_urls")
+    @classmethod
+    def are_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_server_url(one) for one in urls)
 
     def changed(self, wishes: Mapping[str, Any]) -> Settings:
         """These settings with some of :data:`CHANGEABLE` in place of the file's; checked as a
@@ -139,6 +178,16 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The file alone decides: a variable in somebody's environment must not change a server."""
         return (init_settings,)
+
+
+def _server_url(text: str) -> str:
+    """Agents know a server by its certificate, so it is always HTTPS, and nothing but a host."""
+    parts = urlsplit(text)
+    if parts.scheme != "https" or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise ValueError("an address is written https://HOST:PORT")
+    if parts.port == 0:  # raises by itself where it is no number
+        raise ValueError("a port is a number from 1 to 65535")
+    return text.rstrip("/")
 
 
 def settings_path(given: Path | None = None) -> Path:

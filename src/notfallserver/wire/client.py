@@ -4,6 +4,8 @@ One :class:`Client` belongs to one thread and keeps one connection. A connection
 opened anew and the request sent once more, because every request of the protocol may be repeated
 without harm. An answer other than 2xx is raised as the :class:`NotfallError` in its body; a server
 that cannot be reached as code ``server-unreachable`` with ``retry`` set.
+
+A server may have further addresses: a connection is opened to the first at which it is found.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 from urllib.parse import urlsplit
 
 from notfallserver.wire.blocks import Buffer
@@ -22,6 +24,8 @@ Body = List[Buffer]
 Throttle = Callable[[Body], Iterable[Buffer]]
 """Gives the parts of a body piece by piece, each when it may be sent."""
 
+TURN_S = 10.0
+"""Where there are further addresses, so long one of them may take to answer at all."""
 JSON_LIMIT = 16 << 20
 """Longest JSON answer that is read, in bytes."""
 
@@ -62,7 +66,11 @@ def tls_context(
 
 
 class Client:
-    """One connection to one server; ``url`` is ``https://host:port``."""
+    """One connection to one server; ``url`` is ``https://host:port``.
+
+    ``urls`` gives all addresses it may have now, the best first, each time that a connection is
+    opened; ``found`` is told at which of them it is, when that was not the first.
+    """
 
     def __init__(
         self,
@@ -71,13 +79,12 @@ class Client:
         bearer: str = "",
         timeout: float = 60,
         throttle: Optional[Throttle] = None,
+        urls: Optional[Callable[[], Sequence[str]]] = None,
+        found: Optional[Callable[[str], None]] = None,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme != "https" or not parts.hostname:
-            raise NotfallError(
-                "bad-url", f"'{url}' is no server address.", "Write it as https://HOST:PORT."
-            )
-        self._where = (parts.hostname, parts.port or 443)
+        _place_of(url)  # a wrong one is told at once
+        self._urls = urls or (lambda: (url,))
+        self._found = found
         self._context = context
         self._bearer = bearer
         self._timeout = timeout
@@ -88,6 +95,16 @@ class Client:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def present_url(self) -> str:
+        """Where the server is now, by number; :class:`NotfallError` when it is nowhere."""
+        try:
+            self._connection = self._connection or self._connect()
+            host, port = self._connection.sock.getpeername()[:2]
+        except OSError as error:
+            self.close()
+            raise self._unreachable(error) from None
+        return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
     def call(
         self, method: str, path: str, body: Optional[Mapping[str, Any]] = None, timeout: float = 0
@@ -125,14 +142,7 @@ class Client:
                 status, answer = self._once(method, path, body, kind, timeout, limit)
             except (OSError, http.client.HTTPException) as error:
                 self.close()
-                raise NotfallError(
-                    "server-unreachable",
-                    f"The emergency server at {self._where[0]}:{self._where[1]} cannot be "
-                    f"reached ({error}).",
-                    "Check the network and that the server runs.",
-                    retry=True,
-                    status=503,
-                ) from None
+                raise self._unreachable(error) from None
         if 200 <= status < 300:
             return answer
         try:
@@ -146,10 +156,7 @@ class Client:
     ) -> Tuple[int, bytes]:
         # A server that said "Connection: close" has left a connection without socket.
         if self._connection is None or self._connection.sock is None:
-            self._connection = http.client.HTTPSConnection(
-                *self._where, timeout=self._timeout, context=self._context
-            )
-            self._connection.connect()
+            self._connection = self._connect()
         self._connection.sock.settimeout(timeout or self._timeout)
         length = sum(len(part) for part in body)
         headers = {"Content-Type": kind, "Content-Length": str(length)}
@@ -164,3 +171,42 @@ class Client:
                 "bad-answer", "The server's answer is too long.", "Update both sides."
             )
         return response.status, answer
+
+    def _connect(self) -> http.client.HTTPSConnection:
+        """To the first address at which it is found."""
+        urls = self._urls()
+        timeout = self._timeout if len(urls) == 1 else min(self._timeout, TURN_S)
+        for number, url in enumerate(urls):
+            host, port = _place_of(url)
+            connection = http.client.HTTPSConnection(
+                host, port, timeout=timeout, context=self._context
+            )
+            try:
+                connection.connect()
+            except OSError:
+                if number == len(urls) - 1:
+                    raise
+                continue
+            if number and self._found is not None:
+                self._found(url)
+            return connection
+        raise AssertionError("a server has an address")
+
+    def _unreachable(self, error: Exception) -> NotfallError:
+        asked = ", ".join("{}:{}".format(*_place_of(url)) for url in self._urls())
+        return NotfallError(
+            "server-unreachable",
+            f"The emergency server at {asked} cannot be reached ({error}).",
+            "Check the network and that the server runs.",
+            retry=True,
+            status=503,
+        )
+
+
+def _place_of(url: str) -> Tuple[str, int]:
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname:
+        raise NotfallError(
+            "bad-url", f"'{url}' is no server address.", "Write it as https://HOST:PORT."
+        )
+    return parts.hostname, parts.port or 443

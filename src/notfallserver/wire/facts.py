@@ -9,7 +9,7 @@ Sizes and starts are in bytes.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Dict, List, Mapping, Optional, Type, TypeVar
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Type, TypeVar
 
 from notfallserver.wire.errors import NotfallError
 
@@ -40,6 +40,7 @@ class Partition:
     label: str = ""
     part_uuid: str = ""
     mountpoint: str = ""
+    encrypted: str = ""  # by what, on the disk itself (BitLocker); the filesystem tells of the copy
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,12 @@ class Nic:
     leased: List[str] = field(default_factory=list)  # those of them that the network gave
 
 
+REBOOT_PENDING = "reboot-pending"
+FAST_START = "fast-start"
+OEM_LICENCE = "oem-licence"
+DOMAIN_CONTROLLER = "domain-controller"
+
+
 @dataclass(frozen=True)
 class Machine:
     """A whole machine."""
@@ -90,9 +97,21 @@ class Machine:
     systemd: str = ""  # its state there: running, degraded, ...; empty: there is none, or not told
     failed_units: List[str] = field(default_factory=list)
     logins: List[str] = field(default_factory=list)  # units where somebody could log in
+    conditions: List[str] = field(default_factory=list)  # of a Windows: REBOOT_PENDING, ...
 
     def to_json(self) -> Dict[str, Any]:
         return asdict(self)
+
+    @property
+    def windows(self) -> Tuple[int, int]:
+        """Version of its Windows; (0, 0) for every other system.
+
+        As Windows counts: 10.0 is 10, 11, Server 2016 and newer.
+        """
+        if not self.system.startswith("Windows"):
+            return 0, 0
+        told = [int(one) for one in self.kernel.split(".")[:2] if one.isdigit()]
+        return (told[0], told[1]) if len(told) == 2 else (10, 0)
 
     def addresses(self) -> List[str]:
         """All addresses without prefix length, link-local ones left out."""
@@ -148,10 +167,13 @@ def _read_nic(body: Any) -> Nic:
     return _read(Nic, body, {"addresses": _text, "leased": _text})
 
 
+_LISTS = ("outside", "licence_keys", "failed_units", "logins", "conditions")
+
+
 def read_machine(body: Any) -> Machine:
     """Check and read what came over the network."""
     nested = {"disks": _read_disk, "nics": _read_nic, "ports": _port}
-    texts = dict.fromkeys(("outside", "licence_keys", "failed_units", "logins"), _text)
+    texts = dict.fromkeys(_LISTS, _text)
     machine = _read(Machine, body, {**nested, **texts})
     if machine.firmware not in ("bios", "uefi"):
         raise _bad("firmware is neither bios nor uefi")

@@ -31,6 +31,9 @@ PART_BYTES = 1 << 30
 _RECORD = struct.Struct(">I16s")
 _PLACE = struct.Struct(">II")
 _SEAL_LIMIT = 16 << 20
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+_NEW |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+"""As Linux and Windows have it."""
 
 Position = Tuple[int, int, int]
 """Part and record, from 0, and the record's byte in the part."""
@@ -102,7 +105,7 @@ class SeedWriter:
         self._end_part()
         path = self.directory / part_name(len(self._parts))
         try:
-            self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self._handle = os.open(path, _NEW, 0o600)
         except OSError as error:
             raise _unwritable(self.directory, error) from None
         self._parts.append([0, 0])
@@ -135,19 +138,23 @@ class SeedWriter:
             told["mac"] = _seal_mac(self._key, told)
             unfinished = self.directory / f"{SEAL}.new"
             try:
-                self._handle = os.open(
-                    unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
-                )
+                self._handle = os.open(unfinished, _NEW, 0o600)
                 self._write(json.dumps(told).encode())
                 self._end_part()
                 unfinished.replace(self.directory / SEAL)
-                handle = os.open(self.directory, os.O_RDONLY)
-                try:
-                    os.fsync(handle)
-                finally:
-                    os.close(handle)
+                self._write_out()
             except OSError as error:
                 raise _unwritable(self.directory, error) from None
+
+    def _write_out(self) -> None:
+        """The directory: the seal's name. Windows writes names by itself, and opens none."""
+        if os.name == "nt":
+            return
+        handle = os.open(self.directory, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
     def close(self) -> None:
         """Without a seal nobody takes it for a seed."""

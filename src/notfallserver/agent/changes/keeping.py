@@ -46,8 +46,10 @@ class Keeping:
             tracker = Tracker(watched, self._pins.open(PARTS))
         except OSError:
             return None
-        if tracker.is_called(state.tracker) and not tracker.broken():
-            return state, tracker
+        if tracker.is_called(state.tracker):
+            if not (why := tracker.broken()):
+                return state, tracker
+            log.warning("reading all again: %s", why)
         tracker.close()
         return None
 

@@ -85,8 +85,11 @@ class Ledger:
     def knows(self) -> bool:
         return self.changes.knows
 
-    def fits(self, disks: Sequence[Protected]) -> bool:
-        return self.layout == tuple(disks) and not self.changes.broken()
+    def unfit(self, disks: Sequence[Protected]) -> str:
+        """Why it says nothing of these disks any more; empty where it does."""
+        if self.layout != tuple(disks):
+            return "disks or partitions changed"
+        return self.changes.broken()
 
     def restart(self) -> None:
         """Forget everything: a run that reads all follows."""

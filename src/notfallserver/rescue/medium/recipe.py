@@ -19,7 +19,7 @@ PACKAGES = (
     "python3", "python3-zstandard", "openssh-sftp-server",
     # disks and filesystems
     "util-linux", "fdisk", "gdisk", "mdadm", "lvm2", "nvme-cli", "e2fsprogs", "dosfstools",
-    "xfsprogs", "btrfs-progs", "ntfs-3g", "rsync",
+    "xfsprogs", "btrfs-progs", "ntfs-3g", "python3-hivex", "rsync",
     # boot loaders and what initramfs archives are packed with
     "grub2-common", "grub-pc-bin", "grub-efi-amd64-bin", "efibootmgr",
     "zstd", "xz-utils", "lz4", "lzop", "bzip2", "cpio",
@@ -35,6 +35,13 @@ DPKG_EXCLUDES = (
     "/lib/udev/rules.d/*-lvm.rules", "/lib/udev/rules.d/64-md-raid-assembly.rules",
     "/usr/lib/udev/rules.d/*-lvm.rules", "/usr/lib/udev/rules.d/64-md-raid-assembly.rules",
 )  # fmt: skip
+
+DPKG_INCLUDES = (
+    # hivex reads and writes names in these; without them it says that a file is bad
+    "/usr/lib/x86_64-linux-gnu/gconv/UTF-16.so", "/usr/lib/x86_64-linux-gnu/gconv/ISO8859-1.so",
+    "/usr/lib/x86_64-linux-gnu/gconv/gconv-modules*",
+)  # fmt: skip
+"""Of what is left out."""
 
 MODULE_EXCLUDES = (
     "sound", "drivers/gpu", "drivers/media", "drivers/staging", "drivers/bluetooth",
@@ -70,7 +77,7 @@ HERE = Path(__file__).parent
 
 def fingerprint() -> str:
     """Names squashfs and initrds by all that goes into them."""
-    parts = [SUITE, KERNEL_PACKAGE, *PACKAGES, *DPKG_EXCLUDES, *MODULE_EXCLUDES]
+    parts = [SUITE, KERNEL_PACKAGE, *PACKAGES, *DPKG_EXCLUDES, *DPKG_INCLUDES, *MODULE_EXCLUDES]
     parts += [*LIVE_MODULES, *APPLIANCE_MODULES]
     scripts = ("customize.sh", "init-live.sh", "init-appliance.sh")
     told = "\n".join(parts) + "".join((HERE / one).read_text() for one in scripts)

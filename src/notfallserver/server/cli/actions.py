@@ -12,6 +12,7 @@ import typer
 from notfallserver.server.cli.api import connect
 from notfallserver.server.cli.following import begin_job
 from notfallserver.server.cli.primaries import PrimaryName
+from notfallserver.server.cli.retention import what_keeps
 from notfallserver.server.cli.show import (
     ago,
     chosen,
@@ -94,13 +95,16 @@ def versions(primary: PrimaryName) -> None:
                 size(row["used"]),
                 "yes" if row["prepared"] else "",
                 _proof(row),
-                _soundness(row["damage"]),
+                f"{_soundness(row['damage'])}{' SUSPECT' if row['suspect'] else ''}".strip(),
                 ", ".join(_application(one) for one in row["applications"]),
             )
             for row in rows
         ),
         "There is no version yet.",
     )
+    for one in connect().get(f"/primaries/{primary}/retention")["versions"]:
+        if one["pins"] or one["deletion"]:
+            tell(f"{one['stamp']}: {what_keeps(one)}")
     for one in rows[0]["applications"] if rows else ():
         if one["error"]:
             tell(f"{one['name']} did not stand still in the newest version: {one['error']}")
@@ -148,7 +152,7 @@ def offers(primary: PrimaryName) -> None:
             (
                 row["stamp"],
                 local(row["taken_at"]),
-                row["role"],
+                row["role"] + (" (ALARM)" if row["suspect"] else ""),
                 lasting(row["behind_s"]) if row["behind_s"] >= 1 else "",
                 f"{row['standing']} ({row['grade']})",
                 "yes" if row["prepared"] else "",
@@ -165,7 +169,8 @@ def _tell_offers(rows: list[dict[str, Any]]) -> None:
     for row in rows if len(rows) > 1 else ():
         older = f", {lasting(row['behind_s'])} older" if row["behind_s"] >= 1 else ""
         what = "Starting from" if row["taken"] else f"Instead, by --version {row['stamp']}:"
-        tell(f"{what} the {row['role']} copy of {local(row['taken_at'])}{older}")
+        marked = "; an ALARM marks it" if row["suspect"] else ""
+        tell(f"{what} the {row['role']} copy of {local(row['taken_at'])}{older}{marked}")
 
 
 def activate(

@@ -61,6 +61,9 @@ class Api:
     def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
         return self._call("POST", path, json=body)
 
+    def delete(self, path: str) -> Any:
+        return self._call("DELETE", path)
+
     def _call(self, method: str, path: str, also: int = 0, **given: Any) -> Any:
         answer = self._request(method, path, also, **given)
         return answer.json() if answer.content else None

@@ -39,7 +39,13 @@ def begin_job(api: Api, job: dict[str, Any], follow: bool, cancelling: bool = Fa
 
 
 def follow_job(api: Api, job: str, cancelling: bool = False) -> None:
-    """Show a job until it is over; one that failed becomes this command's error."""
+    """Show a job until it is over, and its result; one that failed becomes this command's error."""
+    for key, value in result_of(api, job, cancelling).items():
+        tell(f"{key.replace('_', ' ')}: {value}")
+
+
+def result_of(api: Api, job: str, cancelling: bool = False) -> dict[str, Any]:
+    """The result of a job that is shown until it is over; as JSON it was among what was shown."""
     try:
         last = _follow_lines(api, job) if chosen.as_json else _follow_bar(api, job)
     except KeyboardInterrupt:
@@ -49,8 +55,7 @@ def follow_job(api: Api, job: str, cancelling: bool = False) -> None:
         raise NotfallError.from_json(last["error"] or {}, 500)
     if last["state"] == "cancelled" and not cancelling:
         raise NotfallError("job-cancelled", f"The job {job} was cancelled.")
-    for key, value in (last["result"] or {}).items():
-        tell(f"{key.replace('_', ' ')}: {value}")
+    return last["result"] or {}
 
 
 def _follow_lines(api: Api, job: str) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from notfallserver.server.addresses import own_urls, server_names
 from notfallserver.server.authority import create_authority
 from notfallserver.server.host.files import replace_file
-from notfallserver.server.main import ready_pool
+from notfallserver.server.ready_pool import ready_pool
 from notfallserver.server.records import open_catalogue
 from notfallserver.server.records.passwords import make_password
 from notfallserver.server.settings import Settings, load_settings
@@ -31,8 +32,11 @@ class SetUp:
     password: str | None
 
 
-def write_settings(path: Path, wished: dict[str, str | int | Path]) -> Settings:
-    """Make the settings file of what was wished; one that is there is used as it is."""
+def write_settings(
+    path: Path, wished: dict[str, str | int | Path], further: Sequence[str] = ()
+) -> Settings:
+    """Make the settings file of what was wished, and ``further`` lines; one that is there is used
+    as it is."""
     if path.exists():
         settings = load_settings(path)
         for key, value in wished.items():
@@ -45,7 +49,9 @@ def write_settings(path: Path, wished: dict[str, str | int | Path]) -> Settings:
         return settings
     lines = ["# Settings of this emergency server. A key that is not here has its default.", ""]
     for key, value in wished.items():
-        lines.append(f"{key} = {value if isinstance(value, int) else _quoted(str(value))}")
+        plain = str(value).lower() if isinstance(value, int) else _quoted(str(value))
+        lines.append(f"{key} = {plain}")
+    lines += further
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, ("\n".join(lines) + "\n").encode(), 0o644)
     try:

@@ -11,19 +11,29 @@ import typer
 from notfallserver import VERSION
 from notfallserver.server.cli import (
     actions,
+    adaptation,
+    alarm,
     checks,
+    drivers,
+    exports,
     fencing,
     handover,
+    imports,
     jobs,
+    metrics,
     notices,
+    offload,
     people,
     plan,
     power,
     primaries,
     rehearsals,
+    reports,
+    retention,
     seeds,
     server,
     show,
+    tapes,
 )
 from notfallserver.wire.errors import NotfallError
 
@@ -40,11 +50,22 @@ app.add_typer(actions.rescue, name="rescue")
 app.add_typer(seeds.app, name="seed")
 app.add_typer(people.app, name="people")
 app.add_typer(notices.app, name="notice")
+app.add_typer(offload.app, name="offload")
 app.add_typer(fencing.app, name="fence")
 app.add_typer(plan.app, name="plan")
 app.add_typer(checks.app, name="check")
+app.add_typer(drivers.app, name="drivers")
+app.add_typer(retention.app, name="retention")
+app.add_typer(retention.version, name="version")
+app.add_typer(exports.app, name="export")
+app.add_typer(tapes.app, name="tape")
+app.add_typer(reports.app, name="report")
+app.add_typer(metrics.app, name="metrics")
+app.add_typer(alarm.app, name="alarm")
 actions.add_to(app)
+adaptation.add_to(app)
 handover.add_to(app)
+imports.add_to(app)
 power.add_to(app)
 rehearsals.add_to(app)
 jobs.add_to(app)

@@ -11,7 +11,7 @@ from notfallserver.server.cli.api import Api, connect
 from notfallserver.server.cli.following import begin_job
 from notfallserver.server.cli.primaries import PrimaryName
 from notfallserver.server.cli.show import chosen, lasting, size, tell, tell_json, tell_table
-from notfallserver.server.records.start_plan import Begins, IfFails
+from notfallserver.server.records.start_place import Begins, IfFails
 from notfallserver.wire.errors import NotfallError
 
 app = typer.Typer(

@@ -10,7 +10,7 @@ import typer
 from notfallserver.server.cli.api import connect
 from notfallserver.server.cli.primaries import PrimaryName
 from notfallserver.server.cli.show import chosen, tell, tell_json
-from notfallserver.server.cycle.power import Order
+from notfallserver.server.cycle.power_order import Order
 
 _DONE = {
     Order.SHUT_DOWN: "The stand-in was asked to shut down.",

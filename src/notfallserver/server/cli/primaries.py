@@ -31,14 +31,22 @@ def invite(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What it shall be called.")],
     again: Annotated[bool, typer.Option(help="Install a known primary's agent anew.")] = False,
     url: Annotated[str, typer.Option(help="How it reaches this server: https://HOST:PORT")] = "",
+    windows: Annotated[bool, typer.Option("--windows", help="The line for Windows.")] = False,
 ) -> None:
     """Print one line to paste as root on the server that shall be protected."""
     invited = connect().post("/invites", {"name": name, "again": again, "url": url})
     if chosen.as_json:
         tell_json(invited)
         return
-    typer.echo(f"Paste this line as root on {name} (good once, until {_until(invited)}):", err=True)
-    print(invited["line"])
+    if windows and not invited["windows_line"]:
+        raise NotfallError(
+            "no-windows-agent",
+            "The agent for Windows is not on this emergency server.",
+            "Build it with 'make windows-agent', and copy it into the data directory.",
+        )
+    place = "at an administrator's prompt" if windows else "as root"
+    typer.echo(f"Paste this line {place} on {name} (good once, until {_until(invited)}):", err=True)
+    print(invited["windows_line" if windows else "line"])
 
 
 def _until(invited: dict[str, Any]) -> str:
@@ -59,7 +67,7 @@ def list_primaries() -> None:
                 row["name"],
                 row["state"],
                 ago(row["newest_version_at"], "none yet"),
-                ago(row["last_seen"]),
+                "no agent" if row["agentless"] else ago(row["last_seen"]),
                 "; ".join(_job(job) for job in row["jobs"]),
             )
             for row in rows
@@ -91,7 +99,7 @@ def show(primary: PrimaryName) -> None:
             ("system", f"{row['system']} ({row['hostname']})"),
             ("addresses", ", ".join(row["addresses"])),
             ("newest version", f"{row['newest_version']} {ago(row['newest_version_at'], 'none')}"),
-            ("last heard of", ago(row["last_seen"])),
+            ("last heard of", "no agent" if row["agentless"] else ago(row["last_seen"])),
             *(
                 ("comes back to", " or ".join(one.upper() for one in row["boots_by"]))
                 for _ in row["boots_by"][:1]

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from notfallserver.server.cli import rebuild
 from notfallserver.server.cli.api import connect
 from notfallserver.server.cli.show import (
     ago,
@@ -27,6 +28,7 @@ from notfallserver.server.settings import load_settings, settings_path
 from notfallserver.wire.errors import NotfallError
 
 app = typer.Typer(help="This emergency server itself.", no_args_is_help=True)
+rebuild.add_to(app)
 
 Text = Annotated[str | None, typer.Option()]
 Number = Annotated[int | None, typer.Option(min=1)]
@@ -52,6 +54,9 @@ def init(
     lan_bridge: Annotated[str | None, typer.Option(help="The bridge stand-ins are on.")] = None,
     accelerator: Annotated[str | None, typer.Option(help="kvm or tcg")] = None,
     libvirt_uri: Text = None,
+    protect_versions: Annotated[
+        bool | None, typer.Option(help="Keep versions from being changed by mistake.")
+    ] = None,
     new_password: Annotated[
         bool, typer.Option(help="Make a new administrator's password.")
     ] = False,
@@ -74,6 +79,7 @@ def init(
         "lan_bridge": lan_bridge,
         "accelerator": accelerator,
         "libvirt_uri": libvirt_uri,
+        "protect_versions": protect_versions,
     }
     try:
         settings = write_settings(path, {k: v for k, v in wished.items() if v is not None})
@@ -158,6 +164,10 @@ def status() -> None:
             ("page", ", ".join(row["urls"])),
             ("pool", f"{pool['path']}: {size(pool['free'])} of {size(pool['size'])} free"),
             ("filesystem", f"{pool['filesystem']}, reflink: {'yes' if pool['reflink'] else 'NO'}"),
+            (
+                "versions",
+                "protected against change" if pool["protected"] else "NOT protected against change",
+            ),
             ("primaries", states or "none"),
             ("running jobs", str(row["running_jobs"])),
             *(
@@ -198,6 +208,13 @@ def settings(
         list[str] | None,
         typer.Option(help="An address that always answers; replaces all; several times."),
     ] = None,
+    further_url: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="https://HOST:PORT, where agents look for this server as well, such as a machine "
+            "that is to replace it; replaces all; several times."
+        ),
+    ] = None,
     reset: Annotated[
         list[str] | None, typer.Option(metavar="KEY", help="Follow the settings file again.")
     ] = None,
@@ -214,6 +231,8 @@ def settings(
         body[key] = int(value)
     if witness:
         body["witnesses"] = witness
+    if further_url:
+        body["further_urls"] = further_url
     if reset:
         body["reset"] = reset
     api = connect()
@@ -221,7 +240,11 @@ def settings(
     if chosen.as_json:
         tell_json(row)
         return
-    values = {**row["values"], "witnesses": ", ".join(row["values"]["guard"]["witnesses"])}
+    values = {
+        **row["values"],
+        "witnesses": ", ".join(row["values"]["guard"]["witnesses"]),
+        "further_urls": ", ".join(row["values"]["further_urls"]),
+    }
     tell_pairs(
         (key, f"{values[key]}{' (changed)' if key in row['changed'] else ''}")
         for key in row["changeable"]

@@ -16,18 +16,25 @@ from pathlib import Path
 from socket import socket
 from typing import Protocol
 
+from notfallserver.server.cycle.adaptation import Adaptations
+from notfallserver.server.cycle.alarm.alarms import Alarms
 from notfallserver.server.cycle.browse.shelf import Shelf
+from notfallserver.server.cycle.carry import Carry
 from notfallserver.server.cycle.choice import Choice
 from notfallserver.server.cycle.fencing import Fencing
 from notfallserver.server.cycle.handovers import HandOver
+from notfallserver.server.cycle.imports import Imports
 from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.cycle.normal.limits import Limits, Wish
 from notfallserver.server.cycle.normal.readiness import Finding
+from notfallserver.server.cycle.offloads.desk import Offloads
 from notfallserver.server.cycle.outage.guard import Verdict
 from notfallserver.server.cycle.own_checks import OwnChecks
 from notfallserver.server.cycle.plans.start_plan import StartPlans
-from notfallserver.server.cycle.power import Order
+from notfallserver.server.cycle.power_order import Order
+from notfallserver.server.cycle.retention.keeper import Retention
 from notfallserver.server.cycle.surroundings import Surroundings
+from notfallserver.server.cycle.target_imports import TargetImports
 from notfallserver.server.cycle.trial import Trials
 from notfallserver.server.pool.proof import Evidence, Grade
 from notfallserver.server.pool.version import Application
@@ -51,9 +58,10 @@ class Damage:
 
 @dataclass(frozen=True)
 class VersionInfo:
-    """One version for showing; sizes in bytes, ``source`` is agent or capture.
+    """One version for showing; sizes in bytes, ``source`` is agent, import or capture.
 
     ``proof``: what came of its last rehearsal, passed or failed; empty: nothing was found out yet.
+    ``suspect``: an alarm marks it.
     ``evidence`` is what was tried in it, ``grade`` what that comes to, ``failed_step`` what failed.
     """
 
@@ -72,17 +80,19 @@ class VersionInfo:
     failed_step: Grade | None = None
     evidence: Evidence | None = None
     applications: tuple[Application, ...] = ()
+    suspect: bool = False
 
 
 @dataclass(frozen=True)
 class PoolState:
-    """The pool for showing; bytes."""
+    """The pool for showing; bytes. ``protected``: versions can't be changed by mistake."""
 
     path: str
     filesystem: str
     reflink: bool
     size: int
     free: int
+    protected: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,12 +159,40 @@ class Conductor(Protocol):
         """Which copies a stand-in can be started from."""
 
     @property
+    def alarms(self) -> Alarms:
+        """What versions show of ransomware, and what people say of it."""
+
+    @property
     def checks(self) -> OwnChecks:
         """Own checks of servers' services."""
 
     @property
     def handovers(self) -> HandOver:
         """Planned handovers of living primaries to their stand-ins."""
+
+    @property
+    def imports(self) -> Imports:
+        """Importing image files of servers that have no agent."""
+
+    @property
+    def carry(self) -> Carry:
+        """Versions carried away and brought back: files, disks, tapes."""
+
+    @property
+    def target_imports(self) -> TargetImports:
+        """Importing the disks of machines that were started from the rescue medium."""
+
+    @property
+    def adaptations(self) -> Adaptations:
+        """What the adaptation to other hardware would change."""
+
+    @property
+    def retention(self) -> Retention:
+        """Which versions stay and which go."""
+
+    @property
+    def offloads(self) -> Offloads:
+        """Carrying versions to other places, and bringing them back."""
 
     @property
     def trials(self) -> Trials:

@@ -2,8 +2,13 @@
 
 The newest proven copy is offered first, because it starts for sure. Taken, where nobody chooses, is
 the newest all the same, unless it is known not to start: proofs come by days, copies by minutes,
-and a day of a company's work is worth more than the certainty to get the day before back. Pure but
-for :class:`Choice`.
+and a day of a company's work is worth more than the certainty to get the day before back.
+
+Copies that a ransomware alarm marks (``suspect``) are different: the newest of the others is
+offered first, and taken, also before anybody answered the alarm. An outage just after an alarm is
+an attack more often than not, encrypted files serve nobody, and what is in the newest copy is not
+lost: it is offered beside, with a warning, and its files can be looked at. Pure but for
+:class:`Choice`.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
+from notfallserver.server.cycle.alarm.alarms import marked
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.pool.health import SOUND
 from notfallserver.server.pool.layout import stamp_time
@@ -28,6 +34,7 @@ CAPTURE = "capture"
 class Role(StrEnum):
     """What a copy is offered as."""
 
+    CLEAN = "clean"  # the newest that no alarm marks, where the newest is marked
     PROVEN = "proven"
     NEWEST = "newest"
     ORIGINAL = "original"  # the newest of the server itself, where the newest is of a stand-in
@@ -43,6 +50,7 @@ class Candidate:
     prepared: bool
     sound: bool = True
     evidence: Evidence | None = None
+    suspect: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,7 @@ class Offer:
     failed_step: Grade | None = None
     proved_at: str = ""
     taken: bool = False
+    suspect: bool = False
 
 
 def offers_of(candidates: Sequence[Candidate]) -> tuple[Offer, ...]:
@@ -70,8 +79,12 @@ def offers_of(candidates: Sequence[Candidate]) -> tuple[Offer, ...]:
         return ()
     newest = known[0]
     found: dict[str, Offer] = {}
-    proven = next((one for one in known if standing(one.evidence) is Standing.PROVEN), None)
+    calm = [one for one in known if not one.suspect]
+    clean = _best_of(calm) if calm and newest.suspect else None
+    # One that is encrypted may well start: that proves nothing here.
+    proven = _proven_of(calm or known)
     for role, one in (
+        (Role.CLEAN, clean),
         (Role.PROVEN, proven),
         (Role.NEWEST, newest),
         (Role.ORIGINAL, _left_aside(known)),
@@ -79,9 +92,18 @@ def offers_of(candidates: Sequence[Candidate]) -> tuple[Offer, ...]:
         if one is not None:
             # The newest, where it is proven, is both; one name is enough.
             found.setdefault(one.stamp, _offer(role, one, newest))
-    refuted = standing(newest.evidence) is Standing.REFUTED
-    taken = proven.stamp if proven and refuted else newest.stamp
+    taken = (clean or _best_of(known)).stamp
     return tuple(replace(one, taken=one.stamp == taken) for one in found.values())
+
+
+def _best_of(known: Sequence[Candidate]) -> Candidate:
+    """The newest, unless it is known not to start and one is known to."""
+    refuted = standing(known[0].evidence) is Standing.REFUTED
+    return (_proven_of(known) if refuted else None) or known[0]
+
+
+def _proven_of(known: Sequence[Candidate]) -> Candidate | None:
+    return next((one for one in known if standing(one.evidence) is Standing.PROVEN), None)
 
 
 def _left_aside(known: Sequence[Candidate]) -> Candidate | None:
@@ -109,12 +131,14 @@ def _offer(role: Role, one: Candidate, newest: Candidate) -> Offer:
         standing=standing(one.evidence),
         failed_step=one.evidence.failed_step() if one.evidence else None,
         proved_at=one.evidence.at if one.evidence else "",
+        suspect=one.suspect,
     )
 
 
 def candidates_of(store: PrimaryStore) -> list[Candidate]:
     """All versions, newest first."""
-    health, proofs = store.health.all(), store.proofs.all()
+    health, proofs, versions = store.health.all(), store.proofs.all(), store.versions()
+    marks = marked(store, versions)
     return [
         Candidate(
             stamp=one.stamp,
@@ -123,8 +147,9 @@ def candidates_of(store: PrimaryStore) -> list[Candidate]:
             prepared=store.prepared(one.stamp) is not None,
             sound=not health.get(one.stamp, SOUND).damaged,
             evidence=proofs.get(one.stamp),
+            suspect=one.stamp in marks,
         )
-        for one in store.versions()
+        for one in versions
     ]
 
 
@@ -137,7 +162,8 @@ def ready_instead(store: PrimaryStore) -> Clones | None:
     """What can start now, where what should can't be made ready: the newest that may well start."""
     ready = [one for one in candidates_of(store) if one.prepared]
     hopeful = [one for one in ready if standing(one.evidence) is not Standing.REFUTED]
-    for one in hopeful or ready:
+    calm = [one for one in hopeful or ready if not one.suspect]
+    for one in calm or hopeful or ready:
         if (clones := store.prepared(one.stamp)) is not None:
             return clones
     return store.newest_prepared()

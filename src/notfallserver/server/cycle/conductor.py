@@ -15,8 +15,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from notfallserver.server.cycle import actions
+from notfallserver.server.cycle.adaptation import Adaptations
+from notfallserver.server.cycle.agentless import is_agentless, refuse_agentless
+from notfallserver.server.cycle.alarm.alarms import JOB, Alarms
 from notfallserver.server.cycle.browse.shelf import Shelf
 from notfallserver.server.cycle.care import Care
+from notfallserver.server.cycle.carry import make_carry
 from notfallserver.server.cycle.choice import Choice
 from notfallserver.server.cycle.duties import Duties
 from notfallserver.server.cycle.emergency.captures import Captures
@@ -24,6 +28,7 @@ from notfallserver.server.cycle.fencing import Fencing
 from notfallserver.server.cycle.files import FileAccess
 from notfallserver.server.cycle.handovers import HandOver
 from notfallserver.server.cycle.hands import Hands
+from notfallserver.server.cycle.imports import Imports
 from notfallserver.server.cycle.inspection import look_around, readiness_of
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.mending import mend, wake_standins
@@ -31,14 +36,17 @@ from notfallserver.server.cycle.moves import because
 from notfallserver.server.cycle.normal.forecast import Forecast
 from notfallserver.server.cycle.normal.limits import LIMITS, Limits, Wish, changed, read_limits
 from notfallserver.server.cycle.normal.readiness import Finding
-from notfallserver.server.cycle.outage.guard import Verdict, overrule
+from notfallserver.server.cycle.offloads.desk import Offloads
+from notfallserver.server.cycle.outage.guard import Reason, Verdict, overrule
 from notfallserver.server.cycle.outage.watch import examine_primary
 from notfallserver.server.cycle.own_checks import OwnChecks
 from notfallserver.server.cycle.plans.start_plan import StartPlans
-from notfallserver.server.cycle.power import Order, Power
+from notfallserver.server.cycle.power import Power
+from notfallserver.server.cycle.power_order import Order
 from notfallserver.server.cycle.proofs import Proofs
 from notfallserver.server.cycle.recoveries import Recoveries
 from notfallserver.server.cycle.refusals import (
+    IMPORTS,
     refuse_beside_standin,
     refuse_broken_index,
     refuse_importing,
@@ -51,12 +59,14 @@ from notfallserver.server.cycle.rehearsals import (
     leave_rehearsal,
     picture_path,
 )
+from notfallserver.server.cycle.retention.keeper import Retention
 from notfallserver.server.cycle.runner import JobContext, JobRunner
 from notfallserver.server.cycle.scrub import Scrub
 from notfallserver.server.cycle.seeds import Seeds, refuse_before_seed
 from notfallserver.server.cycle.standin import machine_name
 from notfallserver.server.cycle.state import WITH_STANDIN, Event, State, next_state
 from notfallserver.server.cycle.surroundings import Surroundings
+from notfallserver.server.cycle.target_imports import TargetImports
 from notfallserver.server.cycle.trial import Trials, read_trial
 from notfallserver.server.cycle.views import forecast_of, pool_state, versions_of
 from notfallserver.server.cycle.way_back import WayBack
@@ -87,7 +97,11 @@ class Conductor:
         self.shelf = Shelf(means)
         self.checks = OwnChecks(means)
         self.choice = Choice(means)
+        self.alarms = Alarms(means, runner)
+        self.alarms.register()
         self._asking = threading.Lock()
+        self.retention = Retention(means, runner, self._hands, self.shelf, self._files)
+        self.retention.register()
         care = Care(means)
         Scrub(means, runner, care).register()
         self.fencing = Fencing(means, self.examine, Fence(means.settings.data_dir / "fence"))
@@ -97,8 +111,16 @@ class Conductor:
         work.register()
         self.seeds = Seeds(means, runner, work)
         self.seeds.register()
+        self.imports = Imports(means, runner, work)
+        self.target_imports = TargetImports(means, runner, self.imports)
+        self.target_imports.register()
+        self.carry = make_carry(means, runner, work)
         WayBack(means, runner, work, self._move).register()
         self._recoveries = Recoveries(means, runner, self._move, self._require)
+        self.adaptations = Adaptations(means, runner, work, self._recoveries.target_disks)
+        self.adaptations.register()
+        self.offloads = Offloads(means, runner, self._move)
+        self.offloads.register()
         self.trials = Trials(means)
         self.handovers = HandOver(means, runner, work, self._move, self.examine, self.readiness)
         self.handovers.register()
@@ -112,7 +134,9 @@ class Conductor:
             lambda primary, version: self.scrub(primary, "schedule", version),
             lambda primary: self.replicate(primary, "schedule", deep=True),
         )
-        self.duties = Duties(means, runner, self._move, self._power, proofs, self.examine)
+        self.duties = Duties(
+            means, runner, self._move, self._power, proofs, self.examine, self.retention.look
+        )
 
     # -- moving ----------------------------------------------------------------------------------
 
@@ -160,6 +184,7 @@ class Conductor:
         row = self._row(primary)
         refuse_beside_standin(row)
         self.handovers.refuse_under_way(row)
+        refuse_agentless(row)
         refuse_before_seed(row)
         job = self._runner.submit("replicate", row.uuid, {"deep": deep}, who, join=True)
         if deep and job.parameters.get("deep") is not True:
@@ -245,7 +270,8 @@ class Conductor:
             verdict = self._decide(row, who, overrule_reason)
         with self._asking:  # not while the guard is asked: several may be started at once
             if not switch_off and (now := self._row(row.uuid)).last_seen != row.last_seen:
-                verdict = self._decide(now, who, overrule_reason)  # it was heard meanwhile
+                # it was heard meanwhile
+                verdict = self._decide(now, who, overrule_reason, verdict.reason)
             self._move(row.uuid, Event.ACTIVATE, who, overrule_reason, verdict.to_json())
             self._end_replication(row.uuid)
             end_rehearsals(self._means, self._runner, row.uuid, everybody=True)
@@ -264,7 +290,7 @@ class Conductor:
     def _end_replication(self, primary: str) -> None:
         """A run that the outage cut off must not hold up the stand-in."""
         for job in self._means.catalogue.jobs.unfinished(primary):
-            if job.kind in ("replicate", "seed_import", "hand_over"):
+            if job.kind in {"replicate", "hand_over"} | IMPORTS:
                 self._runner.cancel(job.id, "server")
         self._means.runs.end(primary)
 
@@ -299,8 +325,11 @@ class Conductor:
     ) -> MachineState:
         return self._power.give(self._row(primary), order, who, overrule_reason)
 
-    def _decide(self, row: Primary, who: str, reason: str = "") -> Verdict:
-        """Ask the guard; raise its refusal, or journal that a person overruled it."""
+    def _decide(
+        self, row: Primary, who: str, reason: str = "", before: Reason | None = None
+    ) -> Verdict:
+        """Ask the guard; raise its refusal, or journal that a person overruled it: once, where
+        just that was decided ``before``."""
         means = self._means
         verdict = self.examine(row.uuid, claim=True)
         if verdict.allowed:
@@ -310,7 +339,8 @@ class Conductor:
             journal.write(row.uuid, "refused", who, verdict.text, verdict.to_json())
             verdict.require()
         verdict = overrule(verdict, reason)
-        journal.write(row.uuid, "overruled", who, reason, verdict.to_json())
+        if before is not Reason.OVERRULED:
+            journal.write(row.uuid, "overruled", who, reason, verdict.to_json())
         return verdict
 
     def _allow_again(self, primary: str, ctx: JobContext) -> None:
@@ -372,7 +402,8 @@ class Conductor:
             for kind in ("activate", "switch_back", "recover"):
                 for job in unfinished(row.uuid, kind):
                     return self._runner.cancel(job.id, who)
-        if state not in (State.SWITCHING_BACK, State.EMERGENCY):
+        over = state is State.OUTAGE and is_agentless(row)  # a person says that it works again
+        if state not in (State.SWITCHING_BACK, State.EMERGENCY) and not over:
             raise NotfallError(
                 "nothing-to-undo",
                 f"In state '{row.state}' there is nothing to take back.",
@@ -385,9 +416,10 @@ class Conductor:
 
     def remove(self, primary: str, who: str) -> None:
         row = self._row(primary)
-        for job in self._means.catalogue.jobs.unfinished(row.uuid, "scrub"):
-            self._runner.cancel(job.id, who)
-            self._runner.wait(job.id, JOB_ENDS_S)
+        for job in self._means.catalogue.jobs.unfinished(row.uuid):
+            if job.kind in ("scrub", JOB):
+                self._runner.cancel(job.id, who)
+                self._runner.wait(job.id, JOB_ENDS_S)
         if State(row.state) in WITH_STANDIN or self._means.catalogue.jobs.unfinished(row.uuid):
             raise NotfallError(
                 "primary-busy",
@@ -442,6 +474,7 @@ class Conductor:
     def mend(self) -> None:
         """After a start."""
         mend(self._means, self._runner, self._move)
+        self.alarms.catch_up()
 
     # -- the agents' door ------------------------------------------------------------------------
 

@@ -64,7 +64,10 @@ class AgentDoor:
         busy = role != "primary" or bool(body.get("busy"))
         near = {}
         if body.get("near") is True:
-            near = {"near": near_addresses(self._means.settings.lan_bridge)}
+            near = {
+                "near": near_addresses(self._means.settings.lan_bridge),
+                "urls": [*self._means.urls, *self._means.present().further_urls],
+            }
         if beside is not None or busy:
             if beside in (None, NO_ORDER):
                 self._means.orders.rest(POLL_SECONDS)
@@ -183,6 +186,23 @@ class TargetDoor:
 
     def want(self, secret: str, stamp: str, frame: bytes) -> bytes:
         return wanted_blocks(self._version(secret, stamp), frame)
+
+    def drivers(self, secret: str, body: dict[str, Any]) -> bytes:
+        """The customer's drivers for the Windows that this target has pulled, packed."""
+        target = self._target(secret)
+        self._means.desk.may_read(target.id, target.state == "paired")
+        return self._means.drivers.parcel_asked(body)
+
+    def offer(self, secret: str, run: str, frame: Buffer) -> bytes:
+        """Which of the blocks of its disks are wanted."""
+        return self._means.runs.offer(self._fed(secret, run), run, frame)
+
+    def blocks(self, secret: str, run: str, frame: Buffer) -> None:
+        self._means.runs.receive(self._fed(secret, run), run, frame)
+
+    def _fed(self, secret: str, run: str) -> str:
+        target = self._target(secret)
+        return self._means.desk.may_feed(target.id, run, target.state == "paired")
 
     def _target(self, secret: str) -> Target:
         return self._means.catalogue.targets.by_secret(secret)

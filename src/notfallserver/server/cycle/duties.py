@@ -7,8 +7,10 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 
+from notfallserver.server.cycle.agentless import is_agentless
 from notfallserver.server.cycle.elsewhere import works_elsewhere
 from notfallserver.server.cycle.handover.plan import has_left, read_left
+from notfallserver.server.cycle.lookout import Lookout
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.moves import Move
 from notfallserver.server.cycle.normal.deep import deep_due
@@ -16,12 +18,13 @@ from notfallserver.server.cycle.outage.guard import Verdict
 from notfallserver.server.cycle.outage.sounding import Sounding
 from notfallserver.server.cycle.power import Power
 from notfallserver.server.cycle.proofs import Proofs
+from notfallserver.server.cycle.refusals import awaits_restore
 from notfallserver.server.cycle.rehearsals import end_rehearsals
 from notfallserver.server.cycle.runner import JobRunner
 from notfallserver.server.cycle.seeds import awaits_seed
 from notfallserver.server.cycle.state import Event, State
 from notfallserver.server.cycle.trial import Trials
-from notfallserver.server.cycle.way_back import made_by_recovery
+from notfallserver.server.cycle.way_back import is_back
 from notfallserver.server.pool.layout import stamp_time
 from notfallserver.server.pool.store import PrimaryStore
 from notfallserver.server.records.primaries import Primary
@@ -52,6 +55,7 @@ class Duties:
         power: Power,
         proofs: Proofs,
         examine: Callable[[str], Verdict],
+        keep: Callable[[Sequence[Primary]], None] = lambda rows: None,
     ) -> None:
         self._means = means
         self._runner = runner
@@ -60,7 +64,9 @@ class Duties:
         self._proofs = proofs
         self._trials = Trials(means)
         self._examine = examine
+        self._keep = keep
         self.sounding = Sounding(means)
+        self._lookout = Lookout(means, runner, move, examine)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="duties", daemon=True)
         self._began = self._look_at_scrubs = _now()
@@ -84,6 +90,10 @@ class Duties:
             except Exception:
                 log.exception("beginning a rehearsal failed")
             try:
+                self._keep(rows)
+            except Exception:
+                log.exception("beginning to remove versions failed")
+            try:
                 self.sounding.look(rows)
             except Exception:
                 log.exception("asking a primary that is well failed")
@@ -102,6 +112,9 @@ class Duties:
     # -- outages ---------------------------------------------------------------------------------
 
     def _watch(self, row: Primary) -> None:
+        if is_agentless(row):
+            self._lookout.look(row)
+            return
         heard = self._heard(row)
         if row.state == State.OUTAGE and heard and row.agent_role == "primary":
             self._move(row.uuid, Event.PRIMARY_BACK, "server", "the agent was heard again")
@@ -124,9 +137,10 @@ class Duties:
 
     def _settle(self, row: Primary) -> None:
         """A recovered primary that took longer than its switch-back waited."""
-        if row.state == State.SWITCHING_BACK and made_by_recovery(row):
+        if row.state == State.SWITCHING_BACK:
             unfinished = self._means.catalogue.jobs.unfinished(row.uuid)
-            if not {job.kind for job in unfinished} & {"switch_back", "undo", "settle"}:
+            waits = {job.kind for job in unfinished} & {"switch_back", "undo", "settle"}
+            if not waits and is_back(self._means, row):
                 self._runner.submit("settle", row.uuid, {}, "server")
 
     # -- schedules -------------------------------------------------------------------------------
@@ -134,7 +148,7 @@ class Duties:
     def _schedule(self, row: Primary) -> None:
         if row.state in (State.NORMAL, State.NEW, State.REHEARSING):
             self._prepare_when_due(row)
-            if awaits_seed(row):
+            if awaits_seed(row) or awaits_restore(self._means, row):
                 return
             if row.schedule_minutes and row.last_seen is not None and self._heard(row):
                 self._run_when_due(row, "replicate", row.schedule_minutes)

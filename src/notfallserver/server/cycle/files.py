@@ -13,7 +13,8 @@ import socket
 import subprocess
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -38,6 +39,12 @@ class FileAccess:
         self._means = means
         self._lock = threading.Lock()
         self._open: dict[Path, ExitStack] = {}
+        self._shown: dict[Path, tuple[str, str]] = {}
+
+    def shown(self, primary: str) -> list[str]:
+        """The versions of a primary that are mounted or being mounted."""
+        with self._lock:
+            return [stamp for uuid, stamp in self._shown.values() if uuid == primary]
 
     def mount(self, store: PrimaryStore, version: Version, directory: Path) -> None:
         """Returns when the files are there."""
@@ -54,6 +61,7 @@ class FileAccess:
         accelerator = Accelerator(self._means.settings.accelerator)
         sectors = [one.sector for one in version.manifest.machine.disks]
         with ExitStack() as stack:
+            stack.enter_context(self._showing(directory, store.uuid, version.stamp))
             clones = stack.enter_context(store.working_clones(version, purpose))
             served = stack.enter_context(
                 serving_files(self._means.hypervisor, medium, clones.disks, accelerator, sectors)
@@ -67,6 +75,16 @@ class FileAccess:
         threading.Thread(
             target=self._clean_up_after, args=(process, directory), daemon=True
         ).start()
+
+    @contextmanager
+    def _showing(self, directory: Path, primary: str, stamp: str) -> Iterator[None]:
+        with self._lock:
+            self._shown[directory] = (primary, stamp)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._shown.pop(directory, None)
 
     def unmount(self, directory: Path) -> None:
         """End the access; an unknown directory is one from before a restart of the server."""

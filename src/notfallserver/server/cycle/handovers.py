@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from notfallserver.server.cycle.agentless import refuse_agentless
 from notfallserver.server.cycle.handover.plan import (
     CAN,
     HAND_OVER,
@@ -78,6 +79,7 @@ class HandOver:
         """Raise where a handover can't begin now, or its stand-in could not work. Asks the guard,
         which takes a few seconds."""
         next_state(State(row.state), Event.HAND_OVER)
+        refuse_agentless(row)
         if HAND_OVER not in row.notes.get(CAN, ()):
             raise NotfallError(
                 "hand-over-unknown",

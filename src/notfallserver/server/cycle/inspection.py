@@ -6,6 +6,7 @@ from __future__ import annotations
 from shutil import disk_usage
 
 from notfallserver import VERSION
+from notfallserver.server.cycle.agentless import is_agentless
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.normal import readiness
 from notfallserver.server.cycle.outage.legs import counting, groups_of, map_groups, read_legs
@@ -99,10 +100,11 @@ def _facts(means: Means, row: Primary) -> readiness.Facts:
     return readiness.Facts(
         machine=row.machine,
         heard=row.last_seen is not None,
+        agentless=is_agentless(row),
         agent=row.agent_version,
         program=VERSION,
         schedule_minutes=row.schedule_minutes,
-        copies=tuple(one.manifest for one in versions if one.manifest.kind == "replication"),
+        copies=tuple(one.manifest for one in versions if one.manifest.kind != "capture"),
         used=best.bytes_used if best else 0,
         prepared=prepared is not None,
         warnings=_warnings(store),

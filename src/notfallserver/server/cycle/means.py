@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from notfallserver.server.cycle.driver_store import DriverStore, drivers_dir
 from notfallserver.server.cycle.normal.orders import Orders
 from notfallserver.server.cycle.normal.runs import Runs
 from notfallserver.server.cycle.recovery.desk import Desk
@@ -42,3 +43,7 @@ class Means:
     @property
     def rescue_dir(self) -> Path:
         return self.settings.data_dir / "rescue"
+
+    @property
+    def drivers(self) -> DriverStore:
+        return DriverStore(drivers_dir(self.settings))

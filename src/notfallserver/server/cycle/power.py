@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 
 from notfallserver.server.cycle.hands import Hands
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.outage.guard import Verdict
 from notfallserver.server.cycle.outage.watch import examine_primary
+from notfallserver.server.cycle.power_order import Order
 from notfallserver.server.cycle.standin import machine_name
 from notfallserver.server.cycle.state import State
 from notfallserver.server.records.events import PrimaryChanged
@@ -28,13 +28,8 @@ _STAYS_OFF = "stays_off"
 _HELD_BACK = "held_back"
 """In the primary's notes: its stand-in was seen off on purpose; why the guard did not let it start
 again. Both go when it is seen on."""
-
-
-class Order(StrEnum):
-    SHUT_DOWN = "shut-down"
-    RESTART = "restart"
-    SWITCH_OFF = "switch-off"
-    START = "start"
+_HELD = "held"
+"""In the primary's notes: its stand-in stands still, because there is no space in the pool."""
 
 
 def is_off(row: Primary) -> bool:
@@ -110,21 +105,52 @@ class Power:
         """After a power cut of this host its stand-ins come back, if the guard allows it.
 
         Not by libvirt's autostart: the pool may not be mounted when libvirt starts, and after a
-        power cut of the whole building the original may be alive again as well.
+        power cut of the whole building the original may be alive again as well. That may also be
+        when it stood still for want of space: then nobody has answered under its addresses.
         """
-        if State(row.state) not in AT_WORK or not self._fell_over(row):
+        if State(row.state) not in AT_WORK:
+            return
+        held = self._is_held(row)
+        if not (self._has_room() if held else self._fell_over(row)):
             return
         means = self.means
         verdict = examine_primary(
             means.present(), means.pool, means.catalogue.primaries, row, claim=True
         )
         if verdict.allowed:
-            self._start_again(row.uuid)
+            (self._go_on if held else self._start_again)(row.uuid)
         elif row.notes.get(_HELD_BACK) != verdict.text:
             means.catalogue.primaries.note(row.uuid, **{_HELD_BACK: verdict.text})
             means.catalogue.journal.write(
                 row.uuid, "stand-in-held-back", "server", verdict.text, verdict.to_json()
             )
+
+    def _is_held(self, row: Primary) -> bool:
+        """Whether QEMU holds it, because the pool is full; told once."""
+        name, means = machine_name(row.uuid), self.means
+        held = means.hypervisor.state(name) is MachineState.PAUSED and means.hypervisor.held(name)
+        if held is not bool(row.notes.get(_HELD)):
+            means.catalogue.primaries.note(row.uuid, **{_HELD: held or None})
+            if held:
+                means.catalogue.journal.write(row.uuid, "stand-in-held", "server")
+        return held
+
+    def _has_room(self) -> bool:
+        try:
+            self.means.pool.room.need()
+        except NotfallError:
+            return False
+        return True
+
+    def _go_on(self, primary: str) -> None:
+        name = machine_name(primary)
+        with self.hands.on(primary):
+            self._require_at_work(primary)
+            if not self.means.hypervisor.held(name):
+                return
+            self.means.hypervisor.resume(name)
+        self.means.catalogue.primaries.note(primary, **{_HELD: None, _HELD_BACK: None})
+        self.means.catalogue.journal.write(primary, "stand-in-went-on", "server")
 
     def _fell_over(self, row: Primary) -> bool:
         """Whether it is off against everybody's will; an off that is meant is noted."""

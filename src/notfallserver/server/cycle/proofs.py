@@ -20,6 +20,7 @@ from datetime import datetime, timedelta, timezone
 from enum import StrEnum
 from typing import Any
 
+from notfallserver.server.cycle.agentless import is_agentless
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.state import State
 from notfallserver.server.pool.layout import stamp_time
@@ -225,7 +226,7 @@ class Proofs:
         if step is Step.REHEARSE:
             self._rehearse(row.uuid)
             return
-        series = self._series(row)
+        series, orders = self._series(row), True
         if step is Step.CHECK:
             self._check(row.uuid, self._means.pool.primary(row.uuid).need_best().stamp)
             series = replace(series, checked=failure)
@@ -234,10 +235,12 @@ class Proofs:
             store.health.change(store.need_best().stamp, lambda one: replace(one, renew=True))
             series = Series(failure, 1, _now().isoformat())
         else:
-            self._deepen(row.uuid)
+            if orders := not is_agentless(row):  # else only another import could help
+                self._deepen(row.uuid)
             series = Series(failure, 2, _now().isoformat())
         self._means.catalogue.primaries.note(row.uuid, **{SERIES: series.to_json()})
-        self._means.catalogue.journal.write(row.uuid, f"proof-{step}", "server")
+        if orders:
+            self._means.catalogue.journal.write(row.uuid, f"proof-{step}", "server")
 
 
 def _now() -> datetime:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from notfallserver.server.cycle import actions
+from notfallserver.server.cycle.agentless import require_address
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.moves import Move, because
 from notfallserver.server.cycle.recovery.mirrors import find_mirrors
@@ -53,7 +54,12 @@ class Recoveries:
         self, row: Primary, code: str, disks: Mapping[str, str] | None, grow: bool
     ) -> actions.RecoveryPlan:
         """What a recovery would do; changes nothing."""
+        require_address(row)
         return self._plan(row, code, disks or {}, grow)[1]
+
+    def target_disks(self, row: Primary, code: str) -> list[str]:
+        """Names of the disks that would be written to, in the order of the image's."""
+        return [one.new_name for one in self.plan(row, code, None, False).moves]
 
     def _plan(
         self, row: Primary, code: str, disks: Mapping[str, str], grow: bool
@@ -116,6 +122,7 @@ class Recoveries:
     ) -> Job:
         """``confirmed`` is the digest of the plan that the person saw."""
         self.require(row, Event.RECOVER)
+        require_address(row)
         plan, shown = self._plan(row, code, disks or {}, grow)
         shown.confirm(confirmed)
         self._end_captures(row.uuid)

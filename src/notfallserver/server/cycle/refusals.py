@@ -9,6 +9,8 @@ from notfallserver.server.pool.scrub import may_build_on
 from notfallserver.server.records.primaries import Primary
 from notfallserver.wire.errors import NotfallError
 
+IMPORTS = frozenset({"seed_import", "image_import"})
+
 
 def refuse_beside_standin(row: Primary) -> None:
     if State(row.state) in WITH_STANDIN:
@@ -22,11 +24,22 @@ def refuse_beside_standin(row: Primary) -> None:
         )
 
 
+def awaits_restore(means: Means, row: Primary) -> bool:
+    """Whether its first version here is being brought back from an off-load: a replication before
+    that would send everything anew. Where there is a version already, neither waits."""
+    if row.newest_version:
+        return False
+    return bool(means.catalogue.jobs.unfinished(row.uuid, "offload_restore"))
+
+
 def refuse_importing(means: Means, row: Primary) -> None:
-    for job in means.catalogue.jobs.unfinished(row.uuid, "seed_import"):
+    for job in means.catalogue.jobs.unfinished(row.uuid):
+        awaited = job.kind == "offload_restore" and not row.newest_version
+        if job.kind not in IMPORTS and not awaited:
+            continue
         raise NotfallError(
             "job-conflict",
-            f"A seed of {row.name} is being imported (job {job.id}).",
+            f"A first copy of {row.name} is being brought here (job {job.id}).",
             "Replicate when that is done.",
             retry=True,
             status=409,

@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from notfallserver.server.cycle.activation.start import ANSWER_WITHIN, Answer, await_answer
+from notfallserver.server.cycle.alarm.alarms import pinned_clean
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.moves import Move
 from notfallserver.server.cycle.own_checks import script_place
@@ -304,7 +305,7 @@ class Rehearse:
             lock = self.preparing[ctx.primary]
             if lock.acquire(blocking=False):  # else whoever prepares does it
                 try:
-                    store.trim_prepared({ctx.notes["version"]})
+                    store.trim_prepared({ctx.notes["version"], pinned_clean(store)})
                 finally:
                     lock.release()
         one = Rehearsal(

@@ -34,8 +34,11 @@ def greet(means: Means, primary: str) -> dict[str, Any] | None:
     row = means.catalogue.primaries.find(primary)
     if not _is_original(row, row.notes.get("made_by", "")):
         return None
-    if row.notes.get(_RETURNED) != row.agent_boot_id:
-        means.catalogue.primaries.note(primary, **{_RETURNED: row.agent_boot_id})
+    # One that said it would leave the network, and calls all the same, has not left it.
+    stayed = row.notes.get(_KEPT_OFF) == row.agent_boot_id
+    if row.notes.get(_RETURNED) != row.agent_boot_id or stayed:
+        told = {_RETURNED: row.agent_boot_id, **({_KEPT_OFF: None} if stayed else {})}
+        means.catalogue.primaries.note(primary, **told)
         means.catalogue.journal.write(
             primary,
             "original-returned",

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from notfallserver.server.records.database import DISK_FULL
 from notfallserver.server.records.jobs import Job, Jobs, Progress
 from notfallserver.server.records.journal import Journal
 from notfallserver.wire.errors import NotfallError
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 WRITE_EVERY_S = 0.5
 """Progress reaches the disk at most this often, except for a new phase."""
+FULL_AGAIN_S = 10.0
+"""On a full disk it is tried so often to note the end of a job."""
 RATE_OVER_S = 15.0
 """The rate is measured over this long."""
 
@@ -216,14 +219,14 @@ class JobRunner:
         try:
             context.job = self._jobs.begin(job.id)
             result = self._functions[job.kind](context)
-            self._jobs.finish(job.id, "done", result)
+            self._finish(job.id, "done", result)
         except ServerStops:
             log.info("job %s (%s) goes on at the next start", job.id, job.kind)
         except Cancelled:
-            self._jobs.finish(job.id, "cancelled")
+            self._finish(job.id, "cancelled")
         except NotfallError as error:
             log.warning("job %s (%s) failed: %s", job.id, job.kind, error)
-            self._jobs.finish(job.id, "failed", error=error)
+            self._finish(job.id, "failed", error=error)
         except Exception as error:
             log.exception("job %s (%s) failed unexpectedly", job.id, job.kind)
             told = NotfallError(
@@ -232,7 +235,29 @@ class JobRunner:
                 "See the server's log.",
                 status=500,
             )
-            self._jobs.finish(job.id, "failed", error=told)
+            self._finish(job.id, "failed", error=told)
         finally:
             with self._lock:
                 self._running.pop(job.id, None)
+
+    def _finish(
+        self,
+        job_id: str,
+        state: str,
+        result: Mapping[str, Any] | None = None,
+        error: NotfallError | None = None,
+    ) -> None:
+        """On a full disk the end can't be noted: it is tried until there is room again, as nobody
+        could do anything else with a job that never ends."""
+        while True:
+            try:
+                self._jobs.finish(job_id, state, result, error=error)
+            except NotfallError as full:
+                if full.code != DISK_FULL:
+                    raise
+                log.error("the end of job %s can't be noted yet: %s", job_id, full)
+            else:
+                return
+            if self._stopping.wait(FULL_AGAIN_S):
+                log.info("job %s is run again at the next start", job_id)
+                return

@@ -196,7 +196,8 @@ class _Check:
         if not whole:
             if not files_exist(self.version):
                 raise FileNotFoundError(self.version.path)
-            repair_size(self.version, image)
+            with self.store.writable(self.version):
+                repair_size(self.version, image)
             self._tell_repair(f"the files of disk {image.index} had not their length", image)
         right = index_fits(self.version, image)
         if not right:
@@ -218,7 +219,7 @@ class _Check:
         )
 
     def _mend(self, image: DiskImage) -> bool:
-        with self._workplace() as directory:
+        with self._workplace() as directory, self.store.writable(self.version):
             others = [
                 one.idx(image.index)
                 for one in _nearest(self.store, self.version)

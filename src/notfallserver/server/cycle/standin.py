@@ -17,6 +17,9 @@ from notfallserver.wire.facts import Machine
 SPARE_MEMORY = 1 << 30
 """What the server keeps for itself, in bytes."""
 
+LOCALTIME = "localtime"
+"""A machine's clock that shows what Windows wants of it, and not UTC."""
+
 
 def machine_name(primary: str) -> str:
     """The name of a primary's stand-in at the hypervisor."""
@@ -43,9 +46,10 @@ def cpu_limit() -> int:
 
 
 def describe_standin(
-    settings: Settings, primary: str, machine: Machine, disks: Sequence[Path]
+    settings: Settings, primary: str, machine: Machine, disks: Sequence[Path], clock: str = ""
 ) -> VmSpec:
-    """The stand-in on ``disks``; its NVRAM and console log lie beside them."""
+    """The stand-in on ``disks``; its NVRAM and console log lie beside them. ``clock``: what the
+    adaptation found out, ``localtime`` or else."""
     directory = disks[0].parent
     uefi = find_uefi(directory / "nvram.fd") if machine.firmware == "uefi" else None
     return fit(
@@ -58,6 +62,7 @@ def describe_standin(
         cpu_limit=cpu_limit(),
         memory_limit=memory_limit(settings),
         serial_log=directory / "console.log",
+        localtime=clock == LOCALTIME,
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from notfallserver.server.cycle import actions
+from notfallserver.server.cycle.alarm.alarms import marked
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.normal.forecast import RUNS, Forecast, foresee, past_runs
 from notfallserver.server.cycle.normal.limits import LIMITS, read_limits
@@ -19,6 +21,8 @@ from notfallserver.server.pool.version import Version
 from notfallserver.server.records.primaries import Primary
 from notfallserver.server.records.rehearsals import Outcome
 
+_SOURCES = {"replication": "agent"}
+
 
 def versions_of(means: Means, row: Primary) -> Sequence[actions.VersionInfo]:
     """Newest first."""
@@ -26,9 +30,12 @@ def versions_of(means: Means, row: Primary) -> Sequence[actions.VersionInfo]:
         return []  # the pool knows it from its first run on
     store = means.pool.primary(row.uuid)
     found, known = store.versions(), store.health.all()
-    proofs = store.proofs.all()
+    proofs, marks = store.proofs.all(), marked(store, found)
     return [
-        _info(store, one, one is found[0], known.get(one.stamp, SOUND), proofs.get(one.stamp))
+        replace(
+            _info(store, one, one is found[0], known.get(one.stamp, SOUND), proofs.get(one.stamp)),
+            suspect=one.stamp in marks,
+        )
         for one in found
     ]
 
@@ -40,7 +47,7 @@ def _info(
     return actions.VersionInfo(
         stamp=one.stamp,
         taken_at=stamp_time(one.stamp),
-        source="agent" if one.manifest.kind == "replication" else "capture",
+        source=_SOURCES.get(one.manifest.kind, one.manifest.kind),
         consistency=one.manifest.consistency,
         size=sum(disk.size for disk in one.manifest.disks),
         used=one.bytes_used,
@@ -72,6 +79,7 @@ def pool_state(means: Means) -> actions.PoolState:
         reflink=place.reflink,
         size=size,
         free=free,
+        protected=means.pool.protected,
     )
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from notfallserver.server.cycle.agentless import answers, is_agentless
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.moves import Move, because
+from notfallserver.server.cycle.outage.watch import examine_primary
 from notfallserver.server.cycle.recoveries import reshaper_of
 from notfallserver.server.cycle.recovery.copying import Link
 from notfallserver.server.cycle.recovery.keep_up import Closeness, keep_up
@@ -38,6 +41,11 @@ log = logging.getLogger(__name__)
 
 KEEP_UP_PAUSE_S = 120.0
 """How long a ready target rests between two rounds."""
+
+PREPARATION_ENDS_S = 15.0
+
+GOES_DOWN_S = 30.0
+"""So long the rescue system may still answer with the address that the machine shall have."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +156,10 @@ class WayBack:
                 self._take_back(primary, ctx.job.who, *because(error))
             raise
         own = round(sum(times.steps.values()), 2)
-        seconds = await_primary(ctx, lambda: made_by_recovery(self._row(primary)))
+        since = time.monotonic() + (GOES_DOWN_S if is_agentless(self._row(primary)) else 0)
+        seconds = await_primary(
+            ctx, lambda: time.monotonic() >= since and is_back(self.means, self._row(primary))
+        )
         result = {
             "version": ctx.notes["final"],
             "steps": {**times.steps, "boot": round(seconds, 1)},
@@ -206,17 +217,25 @@ class WayBack:
         self._forget_recovery(primary)
 
     def _keep_way_back(self, primary: str) -> None:
-        """For the trial period; without room for it the image is prepared later."""
+        """For the trial period; without room for it the image is prepared later.
+
+        One that is being prepared is of an older version: nobody waits for it.
+        """
+        for job in self.means.catalogue.jobs.unfinished(primary, "prepare"):
+            with suppress(NotfallError):  # it is just over
+                self.runner.cancel(job.id, "server")
+            self.runner.wait(job.id, PREPARATION_ENDS_S)
         try:
             self.work.keep_standin(self.means.pool.primary(primary))
         except (NotfallError, OSError) as error:
             log.warning("the stand-in's disks can't be kept: %s", error)
-        Trials(self.means).begin(primary)
+        if not is_agentless(self._row(primary)):  # the way back would be a handover
+            Trials(self.means).begin(primary)
 
     def settle(self, ctx: JobContext) -> dict[str, Any]:
         """The recovered primary came after all, when nobody waited for it any more."""
         row = self._row(ctx.primary)
-        if row.state == State.SWITCHING_BACK and made_by_recovery(row):
+        if row.state == State.SWITCHING_BACK and is_back(self.means, row):
             self.move(row.uuid, Event.RECOVERED, ctx.job.who, "it came late")
         self._clear_after(row.uuid, State(self._row(row.uuid).state))
         return {"state": self._row(row.uuid).state}
@@ -230,6 +249,8 @@ class WayBack:
             self._undo_switch_back(ctx)
         elif self._row(ctx.primary).state == State.EMERGENCY:
             self._give_up_standin(ctx)
+        elif self._row(ctx.primary).state == State.OUTAGE and is_agentless(self._row(ctx.primary)):
+            self.move(ctx.primary, Event.PRIMARY_BACK, ctx.job.who, "a person says so")
         return {"state": self._row(ctx.primary).state}
 
     def _undo_switch_back(self, ctx: JobContext) -> None:
@@ -253,6 +274,14 @@ class WayBack:
             self.work.capture(ctx)
         self.work.drop_standin(store)
         self.move(ctx.primary, Event.STANDIN_DROPPED, ctx.job.who, "undone")
+
+
+def is_back(means: Means, row: Primary) -> bool:
+    """Whether the recovered machine works: its agent has called, or, where there is none, it
+    answers in the network while the stand-in is off."""
+    if not is_agentless(row):
+        return made_by_recovery(row)
+    return answers(examine_primary(means.present(), means.pool, means.catalogue.primaries, row))
 
 
 def made_by_recovery(row: Primary) -> bool:

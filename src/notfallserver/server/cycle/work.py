@@ -9,6 +9,7 @@ repeated, or is skipped when the context's notes or the pool say that it is done
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from notfallserver.server.cycle.activation.start import await_answer, bring_up
+from notfallserver.server.cycle.alarm.alarms import begin_measuring, pinned_clean
 from notfallserver.server.cycle.care import Care
 from notfallserver.server.cycle.choice import forget_wish, ready_instead, taken_of
 from notfallserver.server.cycle.emergency.captures import Captures
@@ -34,6 +36,8 @@ from notfallserver.server.pool.version import Version
 from notfallserver.server.rescue_medium import Medium, build_medium, find_medium
 from notfallserver.server.vm.hypervisor import LIVE
 from notfallserver.wire.errors import NotfallError
+
+log = logging.getLogger(__name__)
 
 MOST_APPLIANCES = 2
 """So many images are prepared at once in the background; an activation doesn't wait for them."""
@@ -93,7 +97,9 @@ class Work:
         return result_of(version)
 
     def took_version(self, primary: str, stamp: str) -> None:
-        version = self.means.pool.primary(primary).version(stamp)
+        store = self.means.pool.primary(primary)
+        version = store.version(stamp)
+        store.protect()
         self.means.catalogue.primaries.new_version(primary, stamp, version.manifest.machine)
         self.means.catalogue.journal.write(
             primary,
@@ -102,6 +108,7 @@ class Work:
             details={"version": stamp, "kind": version.manifest.kind},
         )
         self.care.settle(primary, stamp)
+        begin_measuring(self.runner, primary)
 
     def prepare(self, ctx: JobContext) -> dict[str, Any]:
         store = self.means.pool.primary(ctx.primary)
@@ -111,8 +118,19 @@ class Work:
                 prepared = self.prepared(ctx, store, store.need_best())
             best = store.best()
             if best is None or best.stamp == prepared.version:  # none came meanwhile
+                self._keep_clean_ready(ctx, store)
                 self._note_firmware(ctx.primary, prepared)
                 return dict(prepared.record)
+
+    def _keep_clean_ready(self, ctx: JobContext, store: PrimaryStore) -> None:
+        """The version that an alarm holds is what a stand-in would be started from."""
+        clean = pinned_clean(store)
+        if clean and self.means.place.reflink:
+            try:
+                with self.appliances:
+                    self.prepared(ctx, store, store.version(clean))
+            except NotfallError as error:  # the newest one is ready all the same
+                log.warning("%s: %s could not be prepared: %s", store.uuid, clean, error)
 
     def _note_firmware(self, primary: str, prepared: Clones) -> None:
         """Keep what a machine may start by to which it shall come back one day."""
@@ -124,7 +142,7 @@ class Work:
         """The adapted image of a version; made now if it isn't there."""
         if (done := store.prepared(version.stamp)) is not None:
             return done
-        medium = self._medium(ctx)
+        medium = self.medium(ctx)
         # An activation that comes while the image is being prepared waits for just that.
         with self.preparing[store.uuid]:
             return prepare_image(
@@ -139,11 +157,14 @@ class Work:
             )
 
     def _wanted(self, primary: str) -> set[str]:
-        """The versions that activations under way are for."""
+        """The versions that activations under way are for, and the one that an alarm holds."""
         jobs = self.means.catalogue.jobs.unfinished(primary, "activate")
-        return {str(one.parameters.get("version") or "") for one in jobs}
+        wanted = {str(one.parameters.get("version") or "") for one in jobs}
+        if self.means.place.reflink:
+            wanted.add(pinned_clean(self.means.pool.primary(primary)))
+        return wanted
 
-    def _medium(self, ctx: JobContext) -> Medium:
+    def medium(self, ctx: JobContext) -> Medium:
         """The rescue medium; waits for its first build."""
         while (medium := find_medium(self.means.rescue_dir)) is None:
             job = self.runner.submit("rescue_build", None, {}, "server", join=True)
@@ -280,7 +301,8 @@ class Work:
             return
         before = store.newest_prepared()
         record = before.record if before is not None else {}
-        told = {key: record.get(key, []) for key in ("changes", "warnings", "boots_by")}
+        kept = ("changes", "warnings", "boots_by", "clock")
+        told = {key: record[key] for key in kept if key in record}
         with self.preparing[store.uuid], store.preparing(version) as clones:
             store.seal_prepared(clones, {**told, "system": record.get("system", "")})
 

@@ -13,9 +13,12 @@ from typing import TypeVar
 from notfallserver.server.authority import Authority
 from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.outage.witness import all_gateways
+from notfallserver.server.cycle.retention.removal import is_stuck
 from notfallserver.server.cycle.standin import memory_limit
 from notfallserver.server.health.clock import clock_synchronised
 from notfallserver.server.health.filling import time_until_full
+from notfallserver.server.offload.place import Standing, stands
+from notfallserver.server.offload.places import Places
 from notfallserver.server.records.space import Sample
 from notfallserver.server.rescue_medium import find_medium
 from notfallserver.wire.errors import NotfallError
@@ -30,7 +33,9 @@ class Facts:
 
     ``accelerators`` is None when the hypervisor does not answer. ``largest`` is the memory of the
     largest primary, ``memory`` what a stand-in can get here. ``mute`` are the receivers to whom
-    nothing has got through for an hour.
+    nothing has got through for an hour. Below ``make_room`` percent versions go before their time;
+    ``stuck``: none may go any more. ``offloads``: each place for off-loads and how it stands; of
+    those ``unkept`` nobody has said that the key lies in a safe place.
     """
 
     pool_size: int | None
@@ -51,6 +56,10 @@ class Facts:
     witnesses: int | None
     receivers: int
     mute: tuple[str, ...]
+    make_room: int = 0
+    stuck: bool = False
+    offloads: tuple[tuple[str, Standing], ...] = ()
+    unkept: tuple[str, ...] = ()
 
 
 MUTE_AFTER = timedelta(hours=1)
@@ -71,6 +80,7 @@ def collect(means: Means, authority: Authority) -> Facts:
     largest, name = max(machines, default=(0, ""))
     receivers = catalogue.receivers.all()
     witnesses = len(set(settings.guard.witnesses) | set(gateways or ()))
+    places = _ask("off-loads", lambda: _places(Places(settings.data_dir)))
     return Facts(
         pool_size=space[1] if space else None,
         pool_free=space[0] if space else None,
@@ -91,11 +101,25 @@ def collect(means: Means, authority: Authority) -> Facts:
         memory=memory_limit(settings),
         witnesses=witnesses if gateways is not None or witnesses else None,
         receivers=len(receivers),
+        make_room=settings.make_room_percent,
+        stuck=bool(_ask("room", lambda: is_stuck(means))),
         mute=tuple(
             one.name
             for one in receivers
             if one.failing_since and now - one.failing_since > MUTE_AFTER
         ),
+        offloads=places[0] if places else (),
+        unkept=places[1] if places else (),
+    )
+
+
+def _places(places: Places) -> tuple[tuple[tuple[str, Standing], ...], tuple[str, ...]]:
+    known, now = places.all(), datetime.now().astimezone()
+    return (
+        tuple(
+            (one.name, stands(one, places.media(one), places.made_at(one), now)) for one in known
+        ),
+        tuple(one.name for one in known if not places.key_kept(one)),
     )
 
 

@@ -12,9 +12,12 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from notfallserver.server.health.facts import Facts
+from notfallserver.server.offload.place import Standing
 
 LITTLE, VERY_LITTLE = 0.15, 0.05
 """Free share of the pool below which it is told, and below which it is an alarm."""
+WARNED = 0.05
+"""So much of the pool before versions go before their time it is told that they will."""
 SOON, VERY_SOON = timedelta(days=30), timedelta(days=7)
 """The pool is full within that time."""
 RENEW, EXPIRES = timedelta(days=180), timedelta(days=30)
@@ -52,6 +55,7 @@ def judge(facts: Facts, now: datetime) -> tuple[Finding, ...]:
         _certificate("server-certificate", facts.server_certificate_until, now),
         _certificate("authority", facts.authority_until, now),
         _receivers(facts),
+        _offloads(facts),
     )
 
 
@@ -65,9 +69,13 @@ def _space(facts: Facts) -> Finding:
     if not facts.pool_size or facts.pool_free is None:
         return Finding("space", Grade.BAD, "space-unknown")
     share = facts.pool_free / facts.pool_size
-    values = {"percent": int(share * 100)}
+    values = {"percent": int(share * 100), "limit": facts.make_room}
+    if facts.stuck:
+        return Finding("space", Grade.BAD, "space-stuck", values)
     if share < VERY_LITTLE:
         return Finding("space", Grade.BAD, "space-out", values)
+    if facts.make_room and share < max(LITTLE, facts.make_room / 100 + WARNED):
+        return Finding("space", Grade.WARNING, "space-going", values)
     if share < LITTLE:
         return Finding("space", Grade.WARNING, "space-low", values)
     return Finding("space", Grade.GOOD, "space-enough", values)
@@ -151,6 +159,23 @@ def _receivers(facts: Facts) -> Finding:
     if not facts.receivers:
         return Finding("receivers", Grade.WARNING, "nobody-told")
     return Finding("receivers", Grade.GOOD, "somebody-told", {"count": facts.receivers})
+
+
+def _offloads(facts: Facts) -> Finding:
+    for standing, grade in (
+        (Standing.DAMAGED, Grade.BAD),
+        (Standing.FAILED, Grade.WARNING),
+        (Standing.OVERDUE, Grade.WARNING),
+    ):
+        names = [name for name, stands in facts.offloads if stands is standing]
+        if names:
+            return Finding("off-load", grade, f"off-load-{standing}", {"names": _list(names)})
+    if facts.unkept:
+        values = {"names": _list(facts.unkept)}
+        return Finding("off-load", Grade.WARNING, "off-load-key", values)
+    if not facts.offloads:
+        return Finding("off-load", Grade.GOOD, "no-off-load")
+    return Finding("off-load", Grade.GOOD, "off-load-well", {"count": len(facts.offloads)})
 
 
 def _list(names: Sequence[str]) -> str:

@@ -7,12 +7,16 @@ same directory, fsync, rename, fsync of the directory. A reader sees the old or 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+from notfallserver.server.host.immutable import release_tree, set_immutable
 from notfallserver.wire.errors import NotfallError
+
+log = logging.getLogger(__name__)
 
 
 def sync_path(path: Path) -> None:
@@ -70,15 +74,35 @@ def rename_durably(old: Path, new: Path) -> None:
 def discard_tree(path: Path) -> None:
     """Remove a directory with all it holds; the name goes first, so a half removal is not seen.
 
-    The name ends in ``.discarded``; :func:`sweep_discarded` removes what a crash left.
+    The name ends in ``.discarded``; :func:`sweep_discarded` removes what a crash left. What is
+    protected by the immutable flag goes as well.
     """
+    if (doomed := doom_tree(path)) is not None:
+        delete_tree(doomed)
+
+
+def doom_tree(path: Path) -> Path | None:
+    """The first half of :func:`discard_tree`, which is at once; None where nothing is there."""
     if not path.exists():
-        return
+        return None
     doomed = path.with_name(f"{path.name}.{os.urandom(4).hex()}.discarded")
+    set_immutable(path, False)
     path.rename(doomed)
-    shutil.rmtree(doomed)
+    return doomed
+
+
+def delete_tree(doomed: Path) -> None:
+    """Remove a directory for good, protected or not."""
+    try:
+        shutil.rmtree(doomed)
+    except PermissionError:
+        release_tree(doomed)
+        shutil.rmtree(doomed)
 
 
 def sweep_discarded(parent: Path) -> None:
     for doomed in parent.glob("*.discarded"):
-        shutil.rmtree(doomed, ignore_errors=True)
+        try:
+            delete_tree(doomed)
+        except OSError as error:
+            log.warning("%s can't be removed: %s", doomed, error)

@@ -3,7 +3,7 @@
 A hash table in a file: 4 bytes per slot, a slot and a half per used block; a slot holds a block's
 number plus one. It holds no hashes: what a hint is worth, the version's block index tells. So a
 table that is out of date, torn by a power cut, or of another version only finds less. Cost: 6 bytes
-per used block of 64 KiB (100 MB per TB), about a second of one processor per million blocks to
+per used block of 64 KiB (100 MB per TB), some seconds of one processor per million blocks to
 build, memory only for the pages in use.
 """
 
@@ -33,11 +33,15 @@ def build_hints(index: Index, path: Path) -> None:
     new = path.with_name(path.name + ".new")
     handle = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.truncate(handle, _HEAD.size + 4 * slots)
+        # All of it now: on a full filesystem the first write to a page of a map ends the process.
+        os.posix_fallocate(handle, 0, _HEAD.size + 4 * slots)
         with mmap.mmap(handle, 0) as mapped:
             _HEAD.pack_into(mapped, 0, _MAGIC, slots)
             with memoryview(mapped) as whole, whole[_HEAD.size :].cast("I") as table:
                 _fill(index, table, slots, mapped)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
     finally:
         os.close(handle)
     new.replace(path)
@@ -61,7 +65,6 @@ def _fill(index: Index, table: memoryview, slots: int, mapped: mmap.mmap) -> Non
                 slot = (slot + 1) % slots
         if turn % _LET_GO == _LET_GO - 1:
             mapped.madvise(mmap.MADV_DONTNEED)
-            index.let_go()
 
 
 class Hints:

@@ -9,11 +9,9 @@ a restart of the machine it is dropped: the order in which pages reached the dis
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -26,11 +24,13 @@ from notfallserver.server.host.files import (
     replace_json,
     sync_path,
 )
+from notfallserver.server.host.set_aside import set_cow_unit
 from notfallserver.server.pool import layout
 from notfallserver.server.pool.adopt import Adoption, adopt_blocks
 from notfallserver.server.pool.index import Index, hash_index
 from notfallserver.server.pool.match import match_disks
 from notfallserver.server.pool.open_disk import OpenDisk, start_disk
+from notfallserver.server.pool.room import Room, pool_may_be_full
 from notfallserver.server.pool.version import DiskImage, Manifest, Version, read_version
 from notfallserver.wire.blocks import (
     BLOCK,
@@ -49,22 +49,6 @@ Search = Callable[[Sequence[bytes]], Sequence[tuple[Path, int] | None]]
 """By hash: the image that holds such a block and its number there; None where it isn't known."""
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-
-@contextmanager
-def pool_may_be_full() -> Iterator[None]:
-    """Tell in words when the pool has no space left; the last version is untouched by that."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise NotfallError(
-            "pool-full",
-            "The image pool is full.",
-            "Remove old versions or give the pool more space; then replicate again.",
-            status=507,
-        ) from None
 
 
 def utc_now() -> str:
@@ -96,6 +80,8 @@ class Incoming:
         self._busy = 0
         self.search: Search = _nowhere
         """Where the pool holds what is offered; what it finds is not asked for."""
+        self.room = Room(paths.root)
+        """Where contents are brought; none are taken when there is little left of it."""
         self._idle = threading.Condition(self._lock)
         self.counts = Counts()
         self._disks = [
@@ -109,7 +95,7 @@ class Incoming:
         cls, paths: layout.PrimaryPaths, run: str, disks: Sequence[Disk], base: Version | None
     ) -> Incoming:
         """Continue what is unfinished if it fits (same machine boot, base and disks), or start."""
-        found = cls._find(paths)
+        found = read_record(paths)
         stamp = base.stamp if base else ""
         sizes = [disk.size for disk in disks]
         sources = match_disks(base.manifest.machine.disks if base else [], disks)
@@ -132,6 +118,7 @@ class Incoming:
         unfinished = paths.root / "incoming.new"
         discard_tree(unfinished)
         unfinished.mkdir(parents=True)
+        set_cow_unit(unfinished, BLOCK)  # what is written are whole blocks: nothing is set aside
         for index, size in enumerate(sizes):
             start_disk(unfinished, index, size, base, sources[index])
         replace_json(unfinished / layout.RUN, record)
@@ -157,14 +144,6 @@ class Incoming:
             self.in_place = False
             self._record["distrusted"] = True
             replace_json(self._paths.incoming / layout.RUN, self._record)
-
-    @staticmethod
-    def _find(paths: layout.PrimaryPaths) -> dict[str, Any] | None:
-        try:
-            record = read_json(paths.incoming / layout.RUN)
-        except (FileNotFoundError, NotfallError):
-            return None
-        return record if record.get("boot") == BOOT_ID.read_text().strip() else None
 
     def close(self) -> None:
         """Let go of the files once no request writes any more; the work stays where it is."""
@@ -196,6 +175,10 @@ class Incoming:
 
     def offer(self, index: int, entries: Offer) -> bytes:
         """Which of the offered blocks differ, as a bitmap; zero blocks become holes here."""
+        with pool_may_be_full():
+            return self._offer(index, entries)
+
+    def _offer(self, index: int, entries: Offer) -> bytes:
         disk = self._disk(index)
         wanted = bytearray((len(entries) + 7) // 8)
         missing: list[tuple[int, int, bytes]] = []
@@ -225,8 +208,7 @@ class Incoming:
         ]
         if not wanted:
             return set()
-        with pool_may_be_full():
-            there = adopt_blocks(disk.raw, disk.idx, wanted)
+        there = adopt_blocks(disk.raw, disk.idx, wanted)
         with self._lock:
             self.counts = replace(self.counts, shared=self.counts.shared + len(there) * BLOCK)
         return there
@@ -250,6 +232,7 @@ class Incoming:
                 raise bad_frame(f"block {number} of disk {index} does not match its hash")
             entries.append((number, found))
             at += length
+        self.room.need()
         with pool_may_be_full():
             disk.store(entries, blocks.payload)
         with self._lock:
@@ -261,7 +244,8 @@ class Incoming:
         for first, count in runs:
             if count < 1 or first + count > disk.idx.blocks:
                 raise bad_frame(f"holes lie behind the end of disk {index}")
-            self._punch_used(disk, first, count)
+            with pool_may_be_full():
+                self._punch_used(disk, first, count)
 
     def _punch_used(self, disk: OpenDisk, first: int, count: int) -> None:
         """Punch only where something is: holes of a hole would cost time on a big empty disk."""
@@ -301,7 +285,8 @@ class Incoming:
             for disk in disks:
                 disk.close()
         sealed = replace(manifest, disks=tuple(images), sealed_at=utc_now())
-        return seal_directory(self._paths, sealed)
+        with pool_may_be_full():
+            return seal_directory(self._paths, sealed)
 
     def _find_run(self) -> str:
         """Whose work lies in ``incoming/``: another run or a capture may have taken the place."""
@@ -315,14 +300,26 @@ class Incoming:
         return str(self._record["started_at"])
 
 
+def read_record(paths: layout.PrimaryPaths) -> dict[str, Any] | None:
+    """What the unfinished version says of its run; None where it can't be continued."""
+    try:
+        record = read_json(paths.incoming / layout.RUN)
+    except (FileNotFoundError, NotfallError):
+        return None
+    return record if record.get("boot") == BOOT_ID.read_text().strip() else None
+
+
 def _nowhere(digests: Sequence[bytes]) -> Sequence[None]:
     return [None] * len(digests)
 
 
 def seal_directory(paths: layout.PrimaryPaths, manifest: Manifest) -> Version:
-    """The last steps for a complete ``incoming/``: manifest, then the name."""
-    (paths.incoming / layout.RUN).unlink(missing_ok=True)
+    """The last steps for a complete ``incoming/``: manifest, then the name.
+
+    Where the manifest can't be written, the run can still be continued.
+    """
     replace_json(paths.incoming / layout.MANIFEST, manifest.to_json())
+    (paths.incoming / layout.RUN).unlink(missing_ok=True)
     sync_path(paths.incoming)
     final = paths.versions / manifest.stamp
     if final.exists():
@@ -333,6 +330,12 @@ def seal_directory(paths: layout.PrimaryPaths, manifest: Manifest) -> Version:
 
 def drop_incoming(paths: layout.PrimaryPaths) -> None:
     discard_tree(paths.incoming)
+
+
+def drop_hopeless(paths: layout.PrimaryPaths) -> None:
+    """Drop what no run can continue: it would keep space occupied until the next one begins."""
+    if read_record(paths) is None:
+        drop_incoming(paths)
 
 
 def _over() -> NotfallError:

@@ -1,16 +1,19 @@
-"""The block index of one disk as a file: 16 bytes per block, mapped into memory.
+"""The block index of one disk as a file: 16 bytes per block.
 
 Three kinds of entries: a hash, :data:`HOLE`, and :data:`UNKNOWN` (being written). A block's entry
 is set to UNKNOWN before its content changes and to the new hash after, so an entry never tells
 of content that is not in the image, wherever the process is killed. (After a power cut the order
 of pages on the disk is not known; then the whole unfinished version is dropped.)
+
+It is read and written by calls, not mapped into memory: on a full filesystem, or where its disk
+can't be read, a call fails with :class:`OSError`, but a page of a map ends the process (SIGBUS).
 """
 
 from __future__ import annotations
 
 import errno
-import mmap
 import os
+import weakref
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -20,8 +23,6 @@ from notfallserver.wire.blocks import HASH, HOLE, UNKNOWN, block_count
 
 _AT_ONCE = 4096
 _EMPTY = bytes(_AT_ONCE * HASH)
-_LET_GO = 512
-"""After so many writes the pages are let go of: each may have brought 64 KiB into the process."""
 
 
 def make_index(path: Path, size: int) -> None:
@@ -48,16 +49,9 @@ class Index:
     """An open index; use as a context manager. Writable when ``write`` is given."""
 
     def __init__(self, path: Path, write: bool = False) -> None:
-        self.handle = os.open(path, os.O_RDWR if write else os.O_RDONLY)
-        try:
-            self._map = mmap.mmap(
-                self.handle, 0, access=mmap.ACCESS_WRITE if write else mmap.ACCESS_READ
-            )
-        except BaseException:
-            os.close(self.handle)
-            raise
-        self.blocks = len(self._map) // HASH
-        self._writes = 0
+        self.handle = os.open(path, (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC)
+        self._close = weakref.finalize(self, os.close, self.handle)
+        self.blocks = os.fstat(self.handle).st_size // HASH
 
     def __enter__(self) -> Index:
         return self
@@ -71,31 +65,25 @@ class Index:
         self.close()
 
     def close(self) -> None:
-        self._map.close()
-        os.close(self.handle)
+        """Closed at the latest when nobody knows of it any more."""
+        self._close()
 
     def __getitem__(self, number: int) -> bytes:
-        return self._map[number * HASH : number * HASH + HASH]
+        return self.slice(number, 1)
 
     def __setitem__(self, number: int, digest: bytes) -> None:
-        self._map[number * HASH : number * HASH + HASH] = digest
+        self.put(number, digest)
 
     def slice(self, first: int, count: int) -> bytes:
-        return self._map[first * HASH : (first + count) * HASH]
+        return os.pread(self.handle, count * HASH, first * HASH)
 
     def put(self, first: int, digests: bytes) -> None:
         """The hashes of neighbouring blocks, one after another."""
-        self._map[first * HASH : first * HASH + len(digests)] = digests
-        self._writes += 1
-        if self._writes % _LET_GO == 0:
-            self.let_go()
-
-    def let_go(self) -> None:
-        """Unmap the pages that were touched; what was written stays in the page cache.
-
-        So the memory of a process does not grow with the disk: 16 TiB have 4 GiB of index.
-        """
-        self._map.madvise(mmap.MADV_DONTNEED)
+        if first < 0 or first * HASH + len(digests) > self.blocks * HASH:
+            raise IndexError(f"block {first} lies behind the end of the index")
+        done = 0
+        while done < len(digests):  # a filesystem that is getting full may take less at first
+            done += os.pwrite(self.handle, digests[done:], first * HASH + done)
 
     def stretches(self, first: int = 0, count: int | None = None) -> Iterator[tuple[int, bytes]]:
         """Block number and entries of whatever may be no hole, at most 4096 entries at a time.
@@ -121,15 +109,13 @@ class Index:
                 at += step
 
     def fill(self, first: int, count: int, digest: bytes) -> None:
-        self._map[first * HASH : (first + count) * HASH] = digest * count
+        self.put(first, digest * count)
 
     def sync(self) -> None:
-        self._map.flush()
         os.fsync(self.handle)
 
     def known(self) -> bool:
         """Whether no entry is UNKNOWN."""
-        self._map.flush()  # so that no filesystem can take a page just written for a hole
         for _, entries in self.stretches():
             at = entries.find(UNKNOWN)
             while at >= 0:

@@ -6,6 +6,8 @@
       primary.json                    name and newest facts
       health.json                     when each version was checked, and what is damaged in it
       proofs.json                     what each version's last rehearsal proved
+      pins.json                       versions that no rule removes
+      measures.json                   what each version shows against its base, and alarms
       versions/<stamp>/               manifest.json, disk0.raw, disk0.idx, ...
       incoming/                       at most one unfinished version
       prepared/<stamp>/               adapted clone of that version; prepared.json is its seal
@@ -32,9 +34,12 @@ RUN = "run.json"
 PRIMARY = "primary.json"
 HEALTH = "health.json"
 PROOFS = "proofs.json"
+PINS = "pins.json"
+MEASURES = "measures.json"
 RESHAPED = "reshaped.json"
 
-_STAMP = re.compile(r"\d{8}T\d{6}\.\d{3}Z")
+STAMP = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{3}Z")
+"""The name of a version, wherever it stands."""
 
 
 def make_stamp(moment: datetime) -> str:
@@ -50,7 +55,7 @@ def stamp_time(stamp: str) -> datetime:
 
 
 def check_stamp(stamp: str) -> str:
-    if not _STAMP.fullmatch(stamp):
+    if not STAMP.fullmatch(stamp):
         raise NotfallError(
             "bad-version",
             f"'{stamp[:40]}' names no version.",
@@ -91,6 +96,14 @@ class PrimaryPaths:
     @property
     def proofs(self) -> Path:
         return self.root / PROOFS
+
+    @property
+    def pins(self) -> Path:
+        return self.root / PINS
+
+    @property
+    def measures(self) -> Path:
+        return self.root / MEASURES
 
     @property
     def versions(self) -> Path:

@@ -143,7 +143,7 @@ def _combinations(options: Sequence[Sequence[bytes]]) -> Iterator[tuple[bytes, .
 
 
 def _readable(path: Path) -> bool:
-    """An index with an unreadable sector must not stay: it would be mapped into memory."""
+    """An index with an unreadable sector must not stay: nobody could use the rest of it."""
     try:
         forget_cached(path)
         hash_index(path)

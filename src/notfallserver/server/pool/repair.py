@@ -17,8 +17,8 @@ from pathlib import Path
 from notfallserver.server.host.clone import punch_hole
 from notfallserver.server.host.direct import DirectReader
 from notfallserver.server.pool.health import joined
-from notfallserver.server.pool.incoming import pool_may_be_full
 from notfallserver.server.pool.index import Index
+from notfallserver.server.pool.room import pool_may_be_full
 from notfallserver.server.pool.scrub import wrong_blocks
 from notfallserver.server.pool.store import PrimaryStore
 from notfallserver.server.pool.version import DiskImage, Version
@@ -64,6 +64,7 @@ def repair_blocks(
     done = Repair()
     left: list[Run] = []
     with ExitStack() as stack:
+        stack.enter_context(store.writable(version))
         patient = _Patient(stack, version, image)
         for first, count in split_runs(joined(runs), _AT_ONCE):
             numbers = patient.still_wrong(range(first, first + count))

@@ -25,8 +25,8 @@ from notfallserver.server.host.clone import (
 )
 from notfallserver.server.host.files import discard_tree, read_json, replace_json, sync_path
 from notfallserver.server.pool import layout
-from notfallserver.server.pool.incoming import pool_may_be_full
 from notfallserver.server.pool.index import Index, hash_index, make_index
+from notfallserver.server.pool.room import pool_may_be_full
 from notfallserver.server.pool.store import PrimaryStore
 from notfallserver.server.pool.version import DiskImage, Version
 from notfallserver.wire.blocks import BLOCK, HASH, block_count, block_length, hash_block

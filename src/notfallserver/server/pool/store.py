@@ -9,22 +9,28 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
-from shutil import disk_usage
 from typing import Any
 
 from notfallserver.server.host.clone import clone_file
 from notfallserver.server.host.files import (
+    delete_tree,
     discard_tree,
+    doom_tree,
     read_json,
     rename_durably,
     replace_json,
     sweep_discarded,
     sync_path,
 )
+from notfallserver.server.host.set_aside import give_back
 from notfallserver.server.pool import layout
 from notfallserver.server.pool.health import SOUND, HealthRecord
-from notfallserver.server.pool.incoming import Incoming, drop_incoming
+from notfallserver.server.pool.incoming import Incoming, drop_hopeless, drop_incoming
+from notfallserver.server.pool.measures import MeasureRecord
+from notfallserver.server.pool.pins import PinRecord
 from notfallserver.server.pool.proof import ProofRecord, worth_keeping
+from notfallserver.server.pool.protection import lifted, protect_version, release_version
+from notfallserver.server.pool.room import Room, pool_may_be_full
 from notfallserver.server.pool.version import Version, read_version
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Disk
@@ -49,14 +55,22 @@ class Clones:
 
 
 class PrimaryStore:
-    """All that the pool holds of one primary; ``sparing``: a clone costs as much as the whole."""
+    """All that the pool holds of one primary; ``sparing``: a clone costs as much as the whole.
 
-    def __init__(self, paths: layout.PrimaryPaths, sparing: bool = False) -> None:
+    ``protect``: sealed versions carry the immutable flag.
+    """
+
+    def __init__(
+        self, paths: layout.PrimaryPaths, sparing: bool = False, protect: bool = False
+    ) -> None:
         self.paths = paths
         self._sparing = sparing
+        self._protect = protect
         self.uuid = paths.root.name
         self.health = HealthRecord(paths)
         self.proofs = ProofRecord(paths)
+        self.pins = PinRecord(paths)
+        self.measures = MeasureRecord(paths)
 
     def describe(self, name: str) -> None:
         """Keep what a rebuilt catalogue needs to know."""
@@ -126,13 +140,47 @@ class PrimaryStore:
         return stamp
 
     def remove_version(self, stamp: str) -> None:
-        discard_tree(self.version(stamp).path)
+        """It is gone for good; refused while it is pinned."""
+        delete_tree(self.doom_version(stamp))
+
+    def doom_version(self, stamp: str) -> Path:
+        """From now on it is no version; what is left of it has to be deleted, and may be at any
+        time. Refused while it is pinned."""
+        version = self.version(stamp)
+        with self.pins.held_still() as held:
+            if pins := held.get(stamp):
+                raise NotfallError(
+                    "version-pinned",
+                    f"Version {stamp} is held: {'; '.join(one.why for one in pins.values())}",
+                    "Let it go first, if it is really not needed any more.",
+                    status=409,
+                )
+            doomed = doom_tree(version.path)
+        sync_path(self.paths.versions)
+        if doomed is None:
+            raise NotfallError("unknown-version", f"Version {stamp} is gone.", status=404)
+        return doomed
+
+    def protect(self) -> None:
+        """Protect all versions that are not yet, or lift the flags where that is not wanted."""
+        for version in self._versions():
+            if self._protect:
+                protect_version(version.path)
+            else:
+                release_version(version.path)
+
+    @contextmanager
+    def writable(self, version: Version) -> Iterator[None]:
+        """For a repair: a sealed version can be written to inside this block."""
+        with lifted(version.path, again=self._protect):
+            yield
 
     def open_incoming(self, run: str, disks: Sequence[Disk]) -> Incoming:
         base = self.newest()
-        incoming = Incoming.open_or_make(self.paths, run, disks, base)
-        if base is not None:  # asked after cloning: what is found damaged meanwhile counts as well
-            incoming.distrust(base, self.health.of(base.stamp).blocks)
+        with pool_may_be_full():
+            incoming = Incoming.open_or_make(self.paths, run, disks, base)
+            if base is not None:  # asked after cloning: what is found damaged meanwhile counts too
+                incoming.distrust(base, self.health.of(base.stamp).blocks)
         return incoming
 
     def drop_incoming(self) -> None:
@@ -248,11 +296,11 @@ class PrimaryStore:
     def working_clones(self, source: Version | Clones, purpose: str) -> Iterator[Clones]:
         """Clones for a short use (looking at files, a rehearsal); gone afterwards."""
         directory = self.paths.work / purpose
-        stamp = source.stamp if isinstance(source, Version) else source.version
+        told = {"version": source.stamp} if isinstance(source, Version) else source.record
         discard_tree(directory)
         directory.mkdir(parents=True)
         try:
-            yield Clones(directory, _clone_disks(_disks_of(source), directory), {"version": stamp})
+            yield Clones(directory, _clone_disks(_disks_of(source), directory), dict(told))
         finally:
             discard_tree(directory)
 
@@ -263,6 +311,7 @@ class PrimaryStore:
                 sweep_discarded(parent)
         for name in ("incoming.new", "standin.new"):
             discard_tree(self.paths.root / name)
+        drop_hopeless(self.paths)
         for left in self.paths.reshaped.iterdir() if self.paths.reshaped.exists() else ():
             if not (left / layout.RESHAPED).exists():
                 discard_tree(left)
@@ -272,11 +321,20 @@ class PrimaryStore:
 
 
 class Pool:
-    """The directory of all primaries; ``sparing``: it can't share blocks."""
+    """The directory of all primaries; ``sparing``: it can't share blocks. ``protect``: sealed
+    versions carry the immutable flag. ``image``: the file in which the pool lies, if it does."""
 
-    def __init__(self, root: Path, sparing: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        sparing: bool = False,
+        protect: bool = False,
+        image: Path | None = None,
+    ) -> None:
         self.root = root
+        self.room = Room(root, image)
         self._sparing = sparing
+        self.protected = protect
 
     def primary(self, uuid: str) -> PrimaryStore:
         paths = layout.PrimaryPaths.of(self.root, uuid)
@@ -284,12 +342,12 @@ class Pool:
             raise NotfallError(
                 "unknown-primary", "The pool does not know this primary.", status=404
             )
-        return PrimaryStore(paths, self._sparing)
+        return PrimaryStore(paths, self._sparing, self.protected)
 
     def add_primary(self, uuid: str, name: str) -> PrimaryStore:
         paths = layout.PrimaryPaths.of(self.root, uuid)
         paths.make()
-        store = PrimaryStore(paths, self._sparing)
+        store = PrimaryStore(paths, self._sparing, self.protected)
         store.describe(name)
         return store
 
@@ -306,13 +364,19 @@ class Pool:
 
     def free(self) -> tuple[int, int]:
         """Free and whole size of the pool's filesystem, in bytes."""
-        usage = disk_usage(self.root)
-        return usage.free, usage.total
+        return self.room.free()
+
+    def true_free(self) -> tuple[int, int]:
+        """The same, when nothing is set aside any more (``host/set_aside.py``); machines that run
+        may have to wait for a moment."""
+        give_back(self.root)
+        return self.free()
 
     def sweep(self) -> None:
         sweep_discarded(self.root)
         for uuid, _ in self.primaries():
             self.primary(uuid).sweep()
+            self.primary(uuid).protect()
 
 
 def _disks_of(source: Version | Clones) -> Sequence[Path]:

@@ -23,6 +23,7 @@ FORMAT = 2
 APPLICATIONS = 200
 """So many a version tells of at most."""
 SAMPLE = 64
+WATCHED = 96
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,41 @@ def _is_sound(one: SampleFile) -> bool:
     return bool(hashed and named and len(one.path) <= 4096 and 0 <= one.size < 1 << 40)
 
 
+@dataclass(frozen=True, slots=True)
+class WatchedFile:
+    """A file of the original that its agent looks at in each run. ``key`` is the same while it has
+    the same name up to the extension; ``kind`` is what its first bytes say, empty where they say
+    nothing; ``dense``: 1 if its beginning does not pack, plus 2 if its middle does not."""
+
+    key: str
+    path: str
+    size: int
+    kind: str
+    dense: int
+
+
+def read_watched(body: Any) -> tuple[WatchedFile, ...]:
+    """What an agent tells; bounded, and what isn't understood is an error."""
+    try:
+        found = tuple(
+            WatchedFile(
+                str(one["key"])[:40],
+                str(one["path"])[:4096],
+                int(one["size"]),
+                str(one["kind"])[:16],
+                int(one["dense"]) & 3,
+            )
+            for one in body
+        )
+        for one in found:
+            one.path.encode()  # a lone surrogate, which JSON can carry, is a ValueError
+        if len(found) <= WATCHED and all(0 <= one.size < 1 << 63 for one in found):
+            return found
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise NotfallError("bad-seal", "The run's files are not understood.", "Update the agent.")
+
+
 def read_applications(body: Any) -> tuple[Application, ...]:
     """What an agent tells; bounded, and what isn't understood is an error."""
     try:
@@ -103,7 +139,7 @@ class Manifest:
     primary: str
     name: str
     stamp: str
-    kind: str  # replication or capture
+    kind: str  # replication, import or capture
     consistency: str  # application, filesystem or crash
     base: str
     machine: Machine
@@ -121,6 +157,7 @@ class Manifest:
     deep: bool = False  # read all although it was known what was written
     unexplained: int = 0  # blocks that a deep run found changed, but not written
     sample: tuple[SampleFile, ...] = ()
+    watched: tuple[WatchedFile, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self)}
@@ -138,6 +175,7 @@ class Manifest:
         known["disks"] = tuple(DiskImage(**one) for one in known["disks"])
         known["applications"] = read_applications(known.get("applications", []))
         known["sample"] = read_sample(known.get("sample", []))
+        known["watched"] = read_watched(known.get("watched", []))
         return cls(**known)
 
 

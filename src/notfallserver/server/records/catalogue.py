@@ -9,6 +9,7 @@ from notfallserver.server.records.events import EventBus
 from notfallserver.server.records.invites import Invites
 from notfallserver.server.records.jobs import Jobs
 from notfallserver.server.records.journal import Journal
+from notfallserver.server.records.metrics_token import MetricsToken
 from notfallserver.server.records.notes import Notes
 from notfallserver.server.records.outbox import Outbox
 from notfallserver.server.records.people import People
@@ -43,6 +44,7 @@ class Catalogue:
         self.rehearsals = Rehearsals(database)
         self.start_plan = StartPlan(database)
         self.notes = Notes(database)
+        self.metrics_token = MetricsToken(database)
         self.receivers = Receivers(database)
         self.outbox = Outbox(database)
         self.space = Space(database)

@@ -7,11 +7,13 @@ half way; readers never wait for writers. Transactions are short: no command, no
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any
 
 from alembic import command
@@ -26,6 +28,8 @@ from notfallserver.wire.errors import NotfallError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 WAIT_S = 20
+DISK_FULL = "disk-full"
+_NO_SPACE = 256 << 10
 
 
 def now() -> datetime:
@@ -38,9 +42,14 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.events = EventBus()
         self._writer = threading.Lock()
+        self._path = path
         self._engine = _engine(path)
         try:
-            _migrate(self._engine)
+            with self._disk_may_be_full():
+                _migrate(self._engine)
+        except NotfallError:
+            self._engine.dispose()
+            raise
         except DatabaseError as error:
             self._engine.dispose()
             raise NotfallError(
@@ -63,10 +72,38 @@ class Database:
         ``lasting``: on the disk when it ends. What is said anew every few seconds may be lost in a
         power cut (never torn): else polls wait for a disk that is busy with images.
         """
-        with self._writer, self._engine.connect() as connection:
+        with (
+            self._writer,
+            self._disk_may_be_full(),
+            self._engine.connect() as connection,
+        ):
             connection.execution_options(writing=True, lasting=lasting)
             with connection.begin():
                 yield connection
+
+    @contextmanager
+    def _disk_may_be_full(self) -> Iterator[None]:
+        """Tell in words that there is no space left: the catalogue is whole, and as it was."""
+        try:
+            yield
+        except DatabaseError as error:
+            if not self._is_full(error):
+                raise
+            raise NotfallError(
+                DISK_FULL,
+                f"The disk that holds {self._path.parent} is full, so nothing can be noted.",
+                "Make room on it, or give it more space; then it goes on.",
+                retry=True,
+                status=507,
+            ) from None
+
+    def _is_full(self, error: DatabaseError) -> bool:
+        """SQLite says so of its files, but of what it keeps beside them only that it can't."""
+        code = getattr(error.orig, "sqlite_errorcode", 0)
+        if code == sqlite3.SQLITE_FULL:
+            return True
+        failed = code & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+        return failed and disk_usage(self._path.parent).free < _NO_SPACE
 
     def close(self) -> None:
         self._engine.dispose()

@@ -170,7 +170,7 @@ class Jobs:
         """Jobs that failed lately and after which none of their kind succeeded, newest first."""
         later = jobs.alias()
         mended = exists().where(
-            later.c.primary == jobs.c.primary,
+            later.c.primary.is_not_distinct_from(jobs.c.primary),  # None: the server's own
             later.c.kind == jobs.c.kind,
             later.c.state == "done",
             later.c.finished_at > jobs.c.finished_at,

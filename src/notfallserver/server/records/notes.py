@@ -35,8 +35,18 @@ class Notes:
         with self._database.reading() as connection:
             return dict(read_note(connection, key) or {})
 
-    def keep(self, key: str, value: Mapping[str, Any], event: str, who: str) -> None:
-        """Replace what is kept under ``key``, and journal it as ``event``."""
+    def keep(
+        self,
+        key: str,
+        value: Mapping[str, Any],
+        event: str,
+        who: str,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Replace what is kept under ``key``, and journal it as ``event``, with the value unless
+        other ``details`` are told."""
         with self._database.writing() as connection:
             write_note(connection, key, dict(value))
-            write_entry(connection, None, event, who, details=dict(value))
+            write_entry(
+                connection, None, event, who, details=dict(value if details is None else details)
+            )

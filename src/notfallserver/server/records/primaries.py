@@ -21,6 +21,8 @@ from notfallserver.server.records.tables import primaries
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Machine
 
+AGENTLESS = "agentless"
+"""In the notes of a primary whose copies are imported; it counts as long as no agent has called."""
 AWAY = timedelta(seconds=30)
 """An agent that is silent for so long is news when it calls again."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
@@ -135,6 +137,21 @@ class Primaries:
                 write_entry(
                     connection, uuid, "adopted", "server", "found in the pool", to_state=state
                 )
+        self._database.events.tell(PrimaryChanged(uuid))
+        return self.find(uuid)
+
+    def add_agentless(self, uuid: str, name: str, capture_minutes: int, who: str) -> Primary:
+        """A primary of which images are imported; nothing is ordered from it by itself."""
+        with self._database.writing() as connection:
+            insert_primary(
+                connection,
+                uuid,
+                name,
+                schedule_minutes=0,
+                capture_minutes=capture_minutes,
+                notes={AGENTLESS: True},
+            )
+            write_entry(connection, uuid, "added", who, to_state="new")
         self._database.events.tell(PrimaryChanged(uuid))
         return self.find(uuid)
 

@@ -80,6 +80,33 @@ class Rehearsals:
         with self._database.reading() as connection:
             return [_read(row._mapping) for row in connection.execute(wanted)]
 
+    def within(self, primary: str, since: datetime, until: datetime) -> list[Rehearsal]:
+        """Those that began in this time, the newest first."""
+        began = rehearsals.c.began_at
+        wanted = (
+            select(rehearsals)
+            .where(rehearsals.c.primary == primary, began >= since, began < until)
+            .order_by(began.desc())
+        )
+        with self._database.reading() as connection:
+            return [_read(row._mapping) for row in connection.execute(wanted)]
+
+    def last_telling(self, primary: str, until: datetime) -> Rehearsal | None:
+        """The last one before ``until`` that passed or failed."""
+        wanted = (
+            select(rehearsals)
+            .where(
+                rehearsals.c.primary == primary,
+                rehearsals.c.began_at < until,
+                rehearsals.c.outcome != Outcome.BROKEN_OFF,
+            )
+            .order_by(rehearsals.c.began_at.desc())
+            .limit(1)
+        )
+        with self._database.reading() as connection:
+            row = connection.execute(wanted).first()
+        return _read(row._mapping) if row else None
+
     def forget(self, primary: str) -> None:
         """With its primary."""
         with self._database.writing() as connection:

@@ -4,8 +4,7 @@ comes last, by name, so a plan exists from the first server on."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
@@ -13,39 +12,8 @@ from sqlalchemy import Connection, delete, insert, select
 from notfallserver.server.records.database import Database
 from notfallserver.server.records.events import PrimaryChanged
 from notfallserver.server.records.journal import write_entry
+from notfallserver.server.records.start_place import Begins, IfFails, Place
 from notfallserver.server.records.tables import primaries, start_plan
-
-
-class Begins(StrEnum):
-    """When a server's turn comes."""
-
-    TOGETHER = "together"  # with the one before it
-    DELAY = "delay"  # so long after the one before it was started
-    WORKS = "works"  # when the one before it works
-
-
-class IfFails(StrEnum):
-    """What becomes of the rest when a server does not start."""
-
-    GO_ON = "go-on"
-    STOP = "stop"
-
-
-@dataclass(frozen=True)
-class Place:
-    """One server's place in the plan.
-
-    ``delay_s`` seconds after the one before was started, or works; that it works is waited for
-    ``limit_s`` seconds at most. Its stand-in gets at most ``memory_mib``, 0: as others do.
-    """
-
-    primary: str
-    begins: Begins = Begins.WORKS
-    delay_s: int = 0
-    limit_s: int = 300
-    if_fails: IfFails = IfFails.GO_ON
-    memory_mib: int = 0
-
 
 Change = Callable[[Sequence[Place]], Sequence[Place]]
 

@@ -19,7 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
-from notfallserver.server.vm.hypervisor import LIVE, Hypervisor
+from notfallserver.server.vm.hypervisor import LIVE, Hypervisor, MachineState
 from notfallserver.server.vm.spec import (
     EMULATED_CPU,
     Accelerator,
@@ -90,16 +90,26 @@ def run_appliance(
     accelerator: Accelerator = Accelerator.KVM,
     check: Callable[[], None] = lambda: None,
     sectors: Sequence[int] = (),
+    drivers: bytes = b"",
 ) -> dict[str, Any]:
     """Do one job on the disks and return the answer; the machine is gone afterwards.
 
     ``check`` is called each second and raises to give the job up. ``sectors`` are the sizes of the
-    disks' sectors in bytes, where they are not 512: by them a partition table is found.
+    disks' sectors in bytes, where they are not 512: by them a partition table is found. ``drivers``
+    is what a Windows may need, packed (``guest/windows/parcel.py``).
     """
-    with _running(hypervisor, rescue, disks, job, accelerator, (), sectors) as (name, room):
+    running = _running(hypervisor, rescue, disks, job, accelerator, (), sectors, drivers)
+    with running as (name, room):
         until = time.monotonic() + timeout
         while not hypervisor.wait_off(name, 1.0):
             check()
+            if hypervisor.state(name) is MachineState.PAUSED:
+                raise NotfallError(  # it would stand still for ever
+                    "pool-full",
+                    "The image pool is full: the appliance found no space for its changes.",
+                    "Remove old versions or give the pool more space; then try again.",
+                    status=507,
+                )
             if time.monotonic() < until:
                 continue
             raise NotfallError(
@@ -157,6 +167,7 @@ def _running(
     accelerator: Accelerator,
     sockets: Sequence[str],
     sectors: Sequence[int],
+    drivers: bytes = b"",
 ) -> Iterator[tuple[str, Path]]:
     directory = disks[0].resolve().parent
     name = appliance_name(directory)
@@ -165,7 +176,9 @@ def _running(
     room = Path(tempfile.mkdtemp(prefix="nfa-"))
     room.chmod(0o711)  # QEMU runs as a user of its own
     try:
-        _write_job(room / "job", job)
+        _write_disk(room / "job", json.dumps(job).encode())
+        if drivers:
+            _write_disk(room / "drivers", drivers)
         spec = _describe(name, rescue, disks, room, accelerator, sockets, sectors)
         hypervisor.run_transient(spec)
         yield name, room
@@ -185,7 +198,9 @@ def _describe(
 ) -> VmSpec:
     # through the page cache: the clones are short-lived or synced when sealed, and the files need
     # not lie on a filesystem that can do direct I/O
-    fixed = (("notfall-root", rescue.squashfs), ("notfall-job", room / "job"))
+    fixed = [("notfall-root", rescue.squashfs), ("notfall-job", room / "job")]
+    if (room / "drivers").exists():
+        fixed.append(("notfall-drivers", room / "drivers"))
     attached = [
         VmDisk(path, serial=serial, readonly=True, cache="writeback") for serial, path in fixed
     ]
@@ -224,8 +239,7 @@ def read_volumes(told: object) -> tuple[ShownVolume, ...]:
     return tuple(found)
 
 
-def _write_job(path: Path, job: Mapping[str, Any]) -> None:
-    told = json.dumps(job).encode()
+def _write_disk(path: Path, told: bytes) -> None:
     path.write_bytes(told + bytes(-len(told) % JOB_ALIGN))
 
 

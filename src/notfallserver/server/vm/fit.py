@@ -24,9 +24,10 @@ from notfallserver.server.vm.spec import (
     VmNic,
     VmSpec,
 )
+from notfallserver.server.vm.windows import Version, card_for, controller_for
 from notfallserver.wire.cards import real_cards
 from notfallserver.wire.errors import NotfallError
-from notfallserver.wire.facts import Disk, Machine
+from notfallserver.wire.facts import Disk, Machine, Nic
 
 _CONTROLLERS = {
     "virtio_blk": Controller.VIRTIO,
@@ -66,11 +67,13 @@ def fit(
     memory_limit: int,
     cpu: str = "",
     serial_log: Path | None = None,
+    localtime: bool = False,
 ) -> VmSpec:
     """The stand-in of ``machine`` on ``images`` (one raw file for each of its disks, in order).
 
     ``memory_limit`` in bytes and ``cpu_limit`` are what the host gives away at most. ``uefi``
     (see ``find_uefi``) must be given for a machine that boots by UEFI and is ignored otherwise.
+    ``localtime``: its clock shows local time, as Windows wants it.
     """
     if len(images) != len(machine.disks):
         raise NotfallError(
@@ -86,7 +89,11 @@ def fit(
         )
     drivers = Counter(disk.driver for disk in machine.disks)
     uefi = uefi if machine.firmware == "uefi" else None
-    controllers = [_controller(disk, drivers[disk.driver], uefi) for disk in machine.disks]
+    version = machine.windows
+    controllers = [
+        _possible(_controller(disk, version), drivers[disk.driver], disk.sector, uefi)
+        for disk in machine.disks
+    ]
     first = boot_disk(machine)
     return VmSpec(
         name=name,
@@ -106,8 +113,7 @@ def fit(
             )
         ),
         nics=tuple(
-            VmNic(nic.mac.lower(), bridge, _CARDS.get(nic.driver, NicModel.E1000E))
-            for nic in real_cards(machine)
+            VmNic(nic.mac.lower(), bridge, _card(nic, version)) for nic in real_cards(machine)
         ),
         accelerator=accelerator,
         cpu=cpu,
@@ -122,20 +128,33 @@ def fit(
         ),
         serial_log=serial_log,
         vnc=True,
+        localtime=localtime,
     )
 
 
-def _controller(disk: Disk, siblings: int, uefi: Uefi | None) -> Controller:
-    """AHCI where the original's controller isn't emulated: every kernel has its driver.
+def _controller(disk: Disk, windows: Version) -> Controller:
+    """AHCI where the original's controller isn't emulated: every kernel has its driver."""
+    if any(windows):
+        return controller_for(disk.driver, windows)
+    return _CONTROLLERS.get(disk.driver, Controller.SATA)
+
+
+def _card(nic: Nic, windows: Version) -> NicModel:
+    if any(windows):
+        return card_for(nic.driver, windows)
+    return _CARDS.get(nic.driver, NicModel.E1000E)
+
+
+def _possible(fitting: Controller, siblings: int, sector: int, uefi: Uefi | None) -> Controller:
+    """The same, unless QEMU can't do it.
 
     AHCI and IDE disks always have sectors of 512 bytes; others need a controller that can more.
     """
-    fitting = _CONTROLLERS.get(disk.driver, Controller.SATA)
     if uefi is not None and fitting in _BIOS_ONLY:
         fitting = Controller.SATA
     if siblings > _LIMITS.get(fitting, siblings):
         fitting = Controller.SATA
-    if disk.sector != 512 and fitting in (Controller.SATA, Controller.IDE):
+    if sector != 512 and fitting in (Controller.SATA, Controller.IDE):
         return Controller.SCSI
     return fitting
 

@@ -66,6 +66,9 @@ class Hypervisor(Protocol):
     def fell_over(self, name: str) -> bool:
         """Off, and neither its guest nor anybody here switched it off: the host lost power, say."""
 
+    def held(self, name: str) -> bool:
+        """Paused by QEMU, which found no space for what it writes; resumed, it tries again."""
+
     def ended_in_order(self, name: str) -> bool:
         """Off, and known to be so because its guest shut down: its filesystems are whole."""
 

@@ -102,6 +102,10 @@ class LibvirtHypervisor:
         state, reason = self._call(lambda it: it.lookupByName(name).state(), name)
         return state == libvirt.VIR_DOMAIN_SHUTOFF and reason not in _MEANT
 
+    def held(self, name: str) -> bool:
+        stopped = [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR]
+        return bool(self._call(lambda it: it.lookupByName(name).state(), name) == stopped)
+
     def ended_in_order(self, name: str) -> bool:
         ended = [libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN]
         return bool(self._call(lambda it: it.lookupByName(name).state(), name) == ended)

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from notfallserver.server.cycle.actions import RecoveryPlan, VersionInfo
+from notfallserver.server.cycle.agentless import is_agentless
 from notfallserver.server.cycle.choice import Offer, Role
 from notfallserver.server.cycle.handover.plan import LEFT
 from notfallserver.server.cycle.normal.deep import days_of, read_deep
@@ -25,6 +26,7 @@ from notfallserver.server.records.journal import Entry
 from notfallserver.server.records.primaries import Primary
 from notfallserver.server.records.rehearsals import Rehearsal
 from notfallserver.server.records.targets import Target
+from notfallserver.server.web.alarm_answers import StandingAlarm
 from notfallserver.server.web.evidence_answers import EvidenceAnswer
 from notfallserver.server.web.line_answers import (
     ForecastAnswer,
@@ -181,7 +183,8 @@ class PrimaryAnswer(BaseModel):
     """A primary; times in UTC. ``standin_off``: its stand-in should work, but was switched off, or
     was not switched on again after a power cut. ``shut_down``: it was handed over and is off.
     ``fence``: what can switch the original off from afar; empty: nothing. ``boots_by``: bios, uefi
-    or both, which a machine may have to which it is brought back; empty: not known yet."""
+    or both, which a machine may have to which it is brought back; empty: not known yet.
+    ``agentless``: its copies are imported."""
 
     uuid: str
     name: str
@@ -192,6 +195,7 @@ class PrimaryAnswer(BaseModel):
     last_seen: datetime | None
     agent_role: str
     agent_version: str
+    agentless: bool = False
     hostname: str
     system: str
     addresses: list[str]
@@ -201,6 +205,7 @@ class PrimaryAnswer(BaseModel):
     boots_by: list[str]
     fence: str
     damaged_versions: int
+    alarm: StandingAlarm | None
     deep: DeepAnswer
     rehearsed: RehearsedAnswer | None
     recovery: RecoveryAnswer | None
@@ -227,6 +232,7 @@ class PrimaryAnswer(BaseModel):
             last_seen=primary.last_seen,
             agent_role=primary.agent_role,
             agent_version=primary.agent_version,
+            agentless=is_agentless(primary),
             hostname=machine.hostname if machine else "",
             system=machine.system if machine else "",
             addresses=machine.addresses() if machine else [],
@@ -236,6 +242,7 @@ class PrimaryAnswer(BaseModel):
             boots_by=primary.notes.get("boots_by", []),
             fence=device.place if (device := read_device(primary.notes)) else "",
             damaged_versions=primary.notes.get("damaged", 0),
+            alarm=StandingAlarm.of(primary.notes),
             deep=DeepAnswer.of(primary.notes),
             rehearsed=RehearsedAnswer.of(primary.notes),
             recovery=(
@@ -253,11 +260,13 @@ class PrimaryAnswer(BaseModel):
 
 
 class InviteAnswer(BaseModel):
-    """``line`` is to be pasted as root on the primary."""
+    """``line`` is to be pasted as root on the primary; ``windows_line`` at an administrator's
+    prompt of Windows, empty where this server does not have the agent for it."""
 
     name: str
     expires_at: datetime
     line: str
+    windows_line: str
     urls: list[str]
 
 
@@ -281,7 +290,8 @@ class ApplicationAnswer(BaseModel):
 
 class VersionAnswer(BaseModel):
     """``proof``: passed, failed, or empty where nothing was found out yet; ``grade`` says how
-    much is proved, ``evidence`` by what, ``failed_step`` what failed first."""
+    much is proved, ``evidence`` by what, ``failed_step`` what failed first; ``suspect``: an alarm
+    marks it."""
 
     stamp: str
     taken_at: datetime
@@ -298,6 +308,7 @@ class VersionAnswer(BaseModel):
     evidence: EvidenceAnswer | None
     damage: DamageAnswer
     applications: list[ApplicationAnswer]
+    suspect: bool
 
     @classmethod
     def of(cls, version: VersionInfo) -> VersionAnswer:
@@ -306,8 +317,9 @@ class VersionAnswer(BaseModel):
 
 
 class OfferAnswer(BaseModel):
-    """A copy that a stand-in can be started from: ``role`` is proven, newest, or original (the
-    newest of the server itself, where the newest is of a stand-in). ``behind_s``: seconds by which
+    """A copy that a stand-in can be started from: ``role`` is clean (the newest that no alarm
+    marks), proven, newest, or original (the newest of the server itself, where the newest is of a
+    stand-in). ``behind_s``: seconds by which
     it is older than the newest; ``taken``: it is started where nobody chooses."""
 
     role: Role
@@ -321,6 +333,7 @@ class OfferAnswer(BaseModel):
     failed_step: Grade | None
     proved_at: datetime | None
     taken: bool
+    suspect: bool
 
     @classmethod
     def of(cls, offer: Offer) -> OfferAnswer:
@@ -430,6 +443,7 @@ class PoolAnswer(BaseModel):
     path: str
     filesystem: str
     reflink: bool
+    protected: bool
     size: int
     free: int
 

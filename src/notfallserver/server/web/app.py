@@ -17,6 +17,7 @@ from notfallserver.server.house import House
 from notfallserver.server.web import enrol
 from notfallserver.server.web.api import router as api
 from notfallserver.server.web.api.health import monitoring
+from notfallserver.server.web.api.metrics import scraped
 from notfallserver.server.web.console import Consoles
 from notfallserver.server.web.entrance import Entrance
 from notfallserver.server.web.guard import Guard
@@ -41,7 +42,7 @@ def make_app(house: House, further: Iterable[APIRouter] = ()) -> FastAPI:
     app.state.stopping = lambda: False
     app.state.entrance = Entrance(house.catalogue)
     app.state.consoles = Consoles()
-    for router in (enrol.router, *further, api, monitoring, page):
+    for router in (enrol.router, *further, api, monitoring, scraped, page):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC))
     app.exception_handler(NotfallError)(_tell)

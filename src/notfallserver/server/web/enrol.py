@@ -6,6 +6,7 @@ then on everything comes over TLS that trusts only this CA.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -37,6 +38,30 @@ _LINE = (
     "'"
 )
 
+WINDOWS_PACKAGE = "notfall-agent.msi"
+"""In the data directory; ``make windows-agent`` builds it."""
+
+_WINDOWS_LINE = (
+    'powershell -NoProfile -ExecutionPolicy Bypass -Command "'
+    "$ErrorActionPreference='Stop';"
+    "$e=$env:ProgramFiles+'\\Notfallserver\\Agent\\notfall-agent.exe';"
+    "if(Test-Path $e){{& $e enrol --server '{url}' --token '{token}:{fingerprint}';"
+    "exit $LASTEXITCODE}};"
+    "[Net.ServicePointManager]::SecurityProtocol='Tls12';"
+    "[Net.ServicePointManager]::ServerCertificateValidationCallback={{$true}};"
+    "$f=Join-Path $env:TEMP '{package}';"
+    "(New-Object Net.WebClient).DownloadFile('{url}/agent/v1/{package}',$f);"
+    "if((Get-FileHash $f -Algorithm SHA256).Hash -ne '{digest}')"
+    "{{throw 'This is not the emergency server that invited you.'}};"
+    "$p=Start-Process msiexec -Wait -PassThru -ArgumentList "
+    "'/i',$f,'/qn','SERVER={url}','TOKEN={token}:{fingerprint}';"
+    "exit $p.ExitCode"
+    '"'
+)
+"""What comes is believed by its hash, before it is run; the package checks the fingerprint. Where
+the agent is already, it is told of its other server: a package of the same version changes nothing
+there."""
+
 
 class EnrolRequest(BaseModel):
     """``machine`` as in wire.facts."""
@@ -57,6 +82,29 @@ class EnrolAnswer(BaseModel):
 
 def invitation_line(house: House, token: str, url: str) -> str:
     """The line to paste as root on the primary; ``url`` is how the primary reaches this server."""
+    host, port, shown = _address(url)
+    return _LINE.format(
+        host=host, port=port, url=shown, token=token, fingerprint=house.authority.fingerprint
+    )
+
+
+def windows_line(house: House, token: str, url: str) -> str:
+    """The same for an administrator's prompt on Windows; empty where its package is not here."""
+    try:
+        package = (house.settings.data_dir / WINDOWS_PACKAGE).read_bytes()
+    except OSError:
+        return ""
+    return _WINDOWS_LINE.format(
+        url=_address(url)[2],
+        package=WINDOWS_PACKAGE,
+        digest=hashlib.sha256(package).hexdigest().upper(),
+        token=token,
+        fingerprint=house.authority.fingerprint,
+    )
+
+
+def _address(url: str) -> tuple[str, int, str]:
+    """Host, port, and both as an address that may stand in a line."""
     parts = urlsplit(url)
     try:
         port = parts.port or 443
@@ -69,9 +117,7 @@ def invitation_line(house: House, token: str, url: str) -> str:
             "bad-url", f"'{url[:200]}' is no address of this server.", "Write https://HOST:PORT."
         )
     shown = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
-    return _LINE.format(
-        host=host, port=port, url=shown, token=token, fingerprint=house.authority.fingerprint
-    )
+    return host, port, shown
 
 
 @router.get("/ca.pem")
@@ -83,6 +129,19 @@ def ca(request: Request) -> Response:
 @router.get("/agent/v1/agent.pyz")
 def agent(request: Request) -> FileResponse:
     return FileResponse(house_of(request).agent_package, media_type="application/zip")
+
+
+@router.get(f"/agent/v1/{WINDOWS_PACKAGE}")
+def windows_agent(request: Request) -> FileResponse:
+    package = house_of(request).settings.data_dir / WINDOWS_PACKAGE
+    if not package.is_file():
+        raise NotfallError(
+            "no-windows-agent",
+            "The agent for Windows is not on this emergency server.",
+            f"Build it with 'make windows-agent', and copy it to {package}.",
+            status=404,
+        )
+    return FileResponse(package, media_type="application/x-msi")
 
 
 @router.post("/agent/v1/enrol")

@@ -53,9 +53,22 @@ KINDS = {
     "hand_over": "Planned handover",
     "rehearse": "Rehearsal",
     "scrub": "Checking the versions",
+    "retain": "Removing old copies",
+    "measure": "Looking for ransomware",
+    "plan_adaptation": "Planning the adaptation",
     "seed_import": "Importing a seed",
     "seed_export": "Exporting a seed",
+    "image_import": "Importing an image",
+    "export": "Exporting a copy",
+    "export_disk": "Writing a disk to take along",
+    "tape_write": "Writing to tape",
+    "tape_restore": "Reading from tape",
     "rescue_build": "Building the rescue medium",
+    "report": "Monthly report",
+    "offload": "Off-load",
+    "offload_check": "Checking an off-load",
+    "offload_restore": "Bringing a copy back from an off-load",
+    "offload_fetch": "Bringing a disk back from an off-load",
 }
 PHASES = {
     "hot": "copying while it works",
@@ -63,6 +76,7 @@ PHASES = {
     "sending": "sending",
     "paused: load": "paused, the primary is busy",
     "paused: pressure": "paused, the primary's disks are busy",
+    "comparing with the last version": "comparing with the last copy",
     "shutting down": "shutting all services down",
     "waiting for the original's end": "waiting for the server's end",
     "waiting until the original is off": "waiting until the server is off",
@@ -78,6 +92,8 @@ PHASES = {
     "works in the hidden network": "works in a network of its own",
     "making it fit the new disks": "making it fit the new disks",
     "copying back": "copying back",
+    "looking for what can go": "looking for what can go",
+    "removing versions": "removing copies",
     "last delta": "copying back the last changes",
     "adapting to the new hardware": "adapting to the new hardware",
     "ready to switch back": "ready to switch back",
@@ -97,9 +113,33 @@ PHASES = {
     "waiting for the next one's turn": "waiting for the next one's turn",
     "waiting until the one before works": "waiting until the one before works",
     "waiting until they work": "waiting until they work",
+    "reading the disks": "reading the disks",
+    "checking the image": "checking the image",
+    "reading the image": "reading the image",
+    "looking into the image": "looking into the image",
+    "gathering the month": "gathering the month",
+    "printing the report": "printing the report",
     "installing packages": "installing packages",
     "packing the rescue system": "packing the rescue system",
     "writing the medium": "writing the medium",
+    "writing the image": "writing the image",
+    "reading the image back": "reading the image back",
+    "writing the disk": "writing the disk and reading it back",
+    "finishing the medium": "finishing the medium",
+    "reading the medium": "reading the medium",
+    "reading the medium back": "reading the medium back",
+    "waiting for a medium": "waiting until somebody inserts a medium",
+    "waiting for who reads the pipe": "waiting for the program that reads the pipe",
+    "opening the place": "opening the place",
+    "waiting for the place": "waiting for the place",
+    "finding what has arrived before": "finding what has arrived before",
+    "carrying versions away": "carrying copies away",
+    "carrying the server itself": "carrying the emergency server itself away",
+    "removing what is old": "removing what is old",
+    "reading what lies there": "reading what lies there",
+    "bringing back samples": "bringing back samples",
+    "waiting for other versions": "waiting for other copies",
+    "fetching": "fetching",
 }
 """The phases that jobs tell, in words; one that is missing is shown as it is."""
 
@@ -187,6 +227,10 @@ class Speech:
             units.pop(0)
         return f"{format_decimal(round(count, 1), locale=self.language)} {units[0]}"
 
+    def percent(self, share: float) -> str:
+        """A share of 1, to a tenth of a per cent."""
+        return f"{format_decimal(round(100 * share, 1), locale=self.language)} %"
+
 
 def speech_for(accepted: str) -> Speech:
     """The language for an ``Accept-Language`` header; English where nothing fits."""
@@ -230,6 +274,7 @@ def speech(language: str) -> Speech:
         lasting=spoken.lasting,
         moment=spoken.moment,
         size=spoken.size,
+        percent=spoken.percent,
     )
     return spoken
 

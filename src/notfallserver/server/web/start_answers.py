@@ -10,7 +10,7 @@ from notfallserver.server.cycle.outage.guard import Verdict
 from notfallserver.server.cycle.plans.capacity import Capacity, Need
 from notfallserver.server.cycle.plans.run import Stand
 from notfallserver.server.cycle.plans.start_plan import Entry
-from notfallserver.server.records.start_plan import Begins, IfFails
+from notfallserver.server.records.start_place import Begins, IfFails
 from notfallserver.server.web.answers import ErrorAnswer, JobAnswer
 
 

@@ -46,4 +46,19 @@ def targets_router(door: TargetDoor) -> APIRouter:
         frame = await run_in_threadpool(door.want, secret, version, await read_body(request))
         return Response(frame, media_type="application/octet-stream")
 
+    @router.post("/drivers")
+    async def drivers(secret: Secret, request: Request) -> Response:
+        raw = await run_in_threadpool(door.drivers, secret, await read_object(request))
+        return Response(raw, media_type="application/octet-stream")
+
+    @router.post("/offer")
+    async def offer(secret: Secret, run: str, request: Request) -> Response:
+        bitmap = await run_in_threadpool(door.offer, secret, run, await read_body(request))
+        return Response(bitmap, media_type="application/octet-stream")
+
+    @router.post("/blocks")
+    async def blocks(secret: Secret, run: str, request: Request) -> Response:
+        await run_in_threadpool(door.blocks, secret, run, await read_body(request))
+        return Response(status_code=204)
+
     return router

@@ -91,6 +91,8 @@ class Tidings:
             page = f"{self._url}/p/{view.primary.name}"
             address = spoken.say(told.ITS_PAGE) % {"address": page}
             return [*_situation(spoken, view), address]
+        if notice.what == EVENTS["month-reported"]:
+            return [spoken.say(told.ITS_PAGE) % {"address": f"{self._url}/reports"}]
         concerned = [] if notice.about else look.findings
         return [
             line

@@ -71,10 +71,12 @@ def bring_up(
     record: dict[str, Any] = {
         "started_at": datetime.now(timezone.utc).isoformat(),
         "boots_by": prepared.record.get("boots_by", []),
+        "clock": prepared.record.get("clock", ""),
     }
     standin = store.make_standin(prepared, record)
     times.clone, at = time.monotonic() - at, time.monotonic()
-    hypervisor.define(describe_standin(settings, store.uuid, machine, standin.disks))
+    clock = str(standin.record.get("clock", ""))
+    hypervisor.define(describe_standin(settings, store.uuid, machine, standin.disks, clock))
     times.define, at = time.monotonic() - at, time.monotonic()
     hypervisor.start(name)
     times.start = time.monotonic() - at

@@ -19,8 +19,9 @@ from notfallserver.server.host.clone import clone_file, differing_blocks
 from notfallserver.server.host.files import discard_tree, sync_path
 from notfallserver.server.pool import layout
 from notfallserver.server.pool.health import joined
-from notfallserver.server.pool.incoming import pool_may_be_full, seal_directory, utc_now
+from notfallserver.server.pool.incoming import seal_directory, utc_now
 from notfallserver.server.pool.index import Index, fit_index, hash_index, make_index
+from notfallserver.server.pool.room import pool_may_be_full
 from notfallserver.server.pool.scrub import may_build_on
 from notfallserver.server.pool.store import Clones, PrimaryStore
 from notfallserver.server.pool.version import DiskImage, Manifest, Version
@@ -47,7 +48,25 @@ def capture(
     consistency: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Capture:
-    """Make a version of the stand-in's disks; within ``still`` the stand-in does not write."""
+    """Make a version of the stand-in's disks; within ``still`` the stand-in does not write.
+
+    What fails leaves nothing behind: clones that nobody needs would keep space occupied.
+    """
+    try:
+        with pool_may_be_full():
+            return _capture(store, standin, still, consistency, progress)
+    except BaseException:
+        discard_tree(store.paths.incoming)
+        raise
+
+
+def _capture(
+    store: PrimaryStore,
+    standin: Clones,
+    still: AbstractContextManager[object],
+    consistency: str,
+    progress: Callable[[int, int], None],
+) -> Capture:
     base = store.standin_base(standin)
     damage = store.health.of(base.stamp).blocks
     directory = store.paths.incoming
@@ -63,8 +82,7 @@ def capture(
     images, changed = [], 0
     for index, disk in enumerate(standin.disks):
         raw = directory / disk.name
-        with pool_may_be_full():
-            image, differing = _index_disk(base, index, raw, directory, progress, damage)
+        image, differing = _index_disk(base, index, raw, directory, progress, damage)
         images.append(image)
         changed += differing
     version = seal_directory(

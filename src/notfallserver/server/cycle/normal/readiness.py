@@ -19,6 +19,9 @@ from notfallserver.wire.facts import Machine
 KNOWN_NOTES = (
     *("nic-driver-missing", "unknown-device", "odd-boot-loader"),
     *("locked-system", "locked-drivers"),
+    *("windows-activation", "windows-address-unclear", "windows-controller-unknown"),
+    "windows-driver-signature",
+    *("windows-drive-letter", "windows-old", "windows-unclean"),
 )
 """Of the adaptation, that the page has words for."""
 LOOK_BACK = 3
@@ -90,7 +93,7 @@ class Facts:
     cause of the error of jobs of a kind that failed and were not made good; ``evidence``: of the
     version that would start; ``proven``: some version is known to start; ``crowd``: it finds no
     room when all start together; ``unheard``: addresses whose silence would tell this server
-    nothing."""
+    nothing; ``agentless``: its copies are imported, and nothing calls from it."""
 
     machine: Machine | None
     heard: bool
@@ -107,6 +110,7 @@ class Facts:
     outlook: Outlook | None = None
     crowd: Crowd | None = None
     unheard: tuple[str, ...] = ()
+    agentless: bool = False
 
 
 def find(facts: Facts, host: Host) -> tuple[Finding, ...]:
@@ -132,20 +136,28 @@ def _why(facts: Facts, kind: str) -> dict[str, str]:
 
 
 def _agent(facts: Facts, host: Host) -> Iterator[Finding]:
-    if not facts.heard:
+    if facts.agentless:
+        yield _warning("no-agent")
+    elif not facts.heard:
         yield _blocker("never-heard")
     elif facts.agent and facts.agent != facts.program:
         yield _warning("agent-differs", agent=facts.agent, program=facts.program)
 
 
 def _copies(facts: Facts, host: Host) -> Iterator[Finding]:
-    trouble = _why(facts, "replicate")
+    trouble = _why(facts, "image_import" if facts.agentless else "replicate")
     if not facts.copies:
-        if facts.heard:
+        if facts.agentless:
+            yield _blocker("no-image", **trouble) if trouble else _blocker("no-image-yet")
+        elif facts.heard:
             yield _blocker("no-copy", **trouble) if trouble else _blocker("no-copy-yet")
         return
     if trouble:
-        yield _warning("copy-failed", **trouble)
+        yield _warning("import-failed" if facts.agentless else "copy-failed", **trouble)
+    if facts.agentless:
+        if facts.copies[0].consistency == "crash":
+            yield _warning("imported-unfrozen")
+        return
     if not facts.schedule_minutes:
         yield _warning("no-schedule")
     if facts.outlook is Outlook.CANNOT_KEEP_UP:
@@ -226,8 +238,26 @@ def _machine(facts: Facts, host: Host) -> Iterator[Finding]:
         yield _warning("memory-taken", idle=host.idle_memory, takes=takes)
     if host.cpus < machine.cpus:
         yield _warning("fewer-processors", has=machine.cpus, gets=host.cpus)
-    if facts.heard and not machine.ports:
+    if (facts.heard or facts.agentless) and not machine.ports:
         yield _warning("no-services")
+
+
+def _windows(facts: Facts, host: Host) -> Iterator[Finding]:
+    machine = facts.machine
+    if machine is None:
+        return
+    for one in ("reboot-pending", "fast-start", "oem-licence"):  # as ``wire.facts`` calls them
+        if one in machine.conditions:
+            yield _warning(one)
+    parts = [part for disk in machine.disks for part in disk.partitions]
+    opened = [one for one in parts if one.encrypted and one.filesystem != one.encrypted]
+    if opened:
+        places = ", ".join(one.mountpoint or one.label or str(one.number) for one in opened)
+        yield _warning("copy-not-encrypted", places=places)
+    locked = [one for one in parts if one.encrypted and one.filesystem == one.encrypted]
+    if locked:
+        places = ", ".join(one.label or str(one.number) for one in locked)
+        yield _warning("drive-locked", places=places)
 
 
 def _network(facts: Facts, host: Host) -> Iterator[Finding]:
@@ -239,6 +269,8 @@ def _network(facts: Facts, host: Host) -> Iterator[Finding]:
         return
     if not real_cards(facts.machine):
         yield _blocker("no-card")
+    if facts.agentless and not facts.machine.addresses():
+        yield _warning("no-address")
     leased = [
         address.split("/")[0]
         for nic in facts.machine.nics
@@ -267,5 +299,5 @@ def _host(facts: Facts, host: Host) -> Iterator[Finding]:
 
 
 _RULES: tuple[Callable[[Facts, Host], Iterator[Finding]], ...] = (
-    *(_agent, _copies, _image, _proof, _host, _network, _machine, _beside),
+    *(_agent, _copies, _image, _proof, _host, _network, _machine, _windows, _beside),
 )

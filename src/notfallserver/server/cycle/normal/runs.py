@@ -15,8 +15,15 @@ from typing import Any
 
 from notfallserver.server.pool.incoming import Incoming, utc_now
 from notfallserver.server.pool.known import KnownContent
+from notfallserver.server.pool.room import pool_may_be_full
 from notfallserver.server.pool.store import Pool
-from notfallserver.server.pool.version import Manifest, Version, read_applications, read_sample
+from notfallserver.server.pool.version import (
+    Manifest,
+    Version,
+    read_applications,
+    read_sample,
+    read_watched,
+)
 from notfallserver.wire.blocks import Buffer
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Machine, read_machine
@@ -94,9 +101,11 @@ class Runs:
         run_id = secrets.token_hex(8)
         # What an agent asked for that was killed may still be under way when its next one asks.
         with self._beginning[uuid]:
-            store = self._pool.add_primary(uuid, name)
+            with pool_may_be_full():
+                store = self._pool.add_primary(uuid, name)
             self._end_older(uuid)
             incoming = store.open_incoming(run_id, machine.disks)
+            incoming.room = self._pool.room
             self._known.refresh(KNOWN_S)
             if body.get("deep") is not True:  # which must be told of every block that differs
                 incoming.search = lambda digests: self._known.find(uuid, digests)
@@ -167,7 +176,14 @@ class Runs:
         run.incoming.close()
         return run
 
-    def seal(self, uuid: str, run_id: str, body: dict[str, Any], stamp: str = "") -> Run:
+    def seal(
+        self,
+        uuid: str,
+        run_id: str,
+        body: dict[str, Any],
+        stamp: str = "",
+        kind: str = "replication",
+    ) -> Run:
         """End a run with a new version; asked again, the answer is the same version.
 
         ``stamp`` is its name where that was decided elsewhere; it must be later than all others.
@@ -176,9 +192,11 @@ class Runs:
         if known is None or known.id != run_id:
             return self._get(uuid, run_id)  # which refuses
         with known.sealing:  # syncing may take minutes, and the agent ask again meanwhile
-            return known if known.version is not None else self._seal(uuid, run_id, body, stamp)
+            return (
+                known if known.version is not None else self._seal(uuid, run_id, body, stamp, kind)
+            )
 
-    def _seal(self, uuid: str, run_id: str, body: dict[str, Any], stamp: str) -> Run:
+    def _seal(self, uuid: str, run_id: str, body: dict[str, Any], stamp: str, kind: str) -> Run:
         run = self._get(uuid, run_id)
         machine = read_machine(body["machine"]) if body.get("machine") else run.machine
         if [one.size for one in machine.disks] != [one.size for one in run.machine.disks]:
@@ -196,7 +214,7 @@ class Runs:
             primary=uuid,
             name=run.name,
             stamp=stamp or self._pool.primary(uuid).fresh_stamp(),
-            kind="replication",
+            kind=kind,
             consistency=consistency,
             base=run.incoming.base,
             machine=machine,
@@ -214,10 +232,21 @@ class Runs:
             deep=body.get("deep") is True,
             unexplained=_whole(body.get("unexplained")),
             sample=read_sample(body.get("sample", [])),
+            watched=read_watched(body.get("watched", [])),
         )
         run.version = run.incoming.seal(manifest)
         self._known.refresh()
         return run
+
+    def give_up(self, uuid: str) -> bool:
+        """Drop what runs have left unfinished; False where one is under way."""
+        with self._beginning[uuid]:
+            run = self.of_primary(uuid)
+            if run is not None and not run.over and not run.lost():
+                return False
+            self._end_older(uuid)
+            self._pool.primary(uuid).drop_incoming()
+            return True
 
     def end(self, uuid: str) -> None:
         """End the run of a primary, if there is one: its stand-in takes over."""

@@ -16,7 +16,7 @@ from notfallserver.server.cycle.means import Means
 from notfallserver.server.cycle.outage.legs import Map, groups_of, map_groups, read_legs
 from notfallserver.server.cycle.outage.probe import Sighting, Way, ask
 from notfallserver.server.cycle.state import State
-from notfallserver.server.records.primaries import Primary
+from notfallserver.server.records.primaries import AGENTLESS, Primary
 from notfallserver.wire.facts import Machine
 
 log = logging.getLogger(__name__)
@@ -79,13 +79,18 @@ class Sounding:
     def _due(self, row: Primary, now: datetime) -> bool:
         if row.state not in (State.NEW, State.NORMAL) or row.machine is None:
             return False
-        fresh = row.last_seen is not None and now - row.last_seen < HEARD_WITHIN
-        if not fresh or row.agent_role != "primary" or not row.machine.addresses():
+        if not row.machine.addresses() or not self._calls(row, now):
             return False
         last = self._last.get(row.uuid)
         if last is None or last[1] != tuple(row.machine.addresses()):
             return True
         return now - last[0] >= EVERY
+
+    def _calls(self, row: Primary, now: datetime) -> bool:
+        """One that has no agent never calls: what answers of it is learned whenever it does."""
+        if row.last_seen is None:
+            return row.notes.get(AGENTLESS) is True
+        return now - row.last_seen < HEARD_WITHIN and row.agent_role == "primary"
 
     def _sound(self, row: Primary, now: datetime) -> None:
         machine = row.machine

@@ -61,7 +61,7 @@ def groups_to_ask(
     if store is not None:
         versions, standin = store.versions(), store.standin()
         meant = {wished(row), standin.version if standin else ""}
-        newest = (one.stamp for one in versions if one.manifest.kind == "replication")
+        newest = (one.stamp for one in versions if one.manifest.kind != "capture")
         meant |= set(islice(newest, 1))
         machines += [one.manifest.machine for one in versions if one.stamp in meant]
     return tuple(dict.fromkeys(group for one in machines for group in groups_of(one)))

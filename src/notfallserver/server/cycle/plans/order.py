@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from notfallserver.server.records.start_plan import Begins, IfFails, Place
+from notfallserver.server.records.start_place import Begins, IfFails, Place
 from notfallserver.wire.errors import NotfallError
 
 LONGEST_S = 86400

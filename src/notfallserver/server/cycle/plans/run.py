@@ -22,7 +22,7 @@ from notfallserver.server.cycle.plans.order import Step
 from notfallserver.server.cycle.runner import Cancelled, JobContext, JobRunner
 from notfallserver.server.cycle.state import WITH_STANDIN, State
 from notfallserver.server.records.jobs import Job
-from notfallserver.server.records.start_plan import Begins, IfFails, Place
+from notfallserver.server.records.start_place import Begins, IfFails, Place
 from notfallserver.wire.errors import NotfallError
 
 KIND = "start_plan"

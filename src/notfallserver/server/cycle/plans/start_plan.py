@@ -25,7 +25,7 @@ from notfallserver.server.cycle.runner import JobRunner
 from notfallserver.server.cycle.state import State
 from notfallserver.server.records.jobs import Job
 from notfallserver.server.records.primaries import Primary
-from notfallserver.server.records.start_plan import Place
+from notfallserver.server.records.start_place import Place
 from notfallserver.wire.errors import NotfallError
 
 

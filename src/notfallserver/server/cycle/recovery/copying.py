@@ -57,6 +57,19 @@ class Link:
             time.monotonic() - began,
         )
 
+    def read(self, ctx: JobContext, run: str) -> None:
+        """Have the target give all its disks into a run; blocks until every block was offered."""
+        order = {"order": "give", "version": run, "disks": list(self.disks)}
+        self.desk.take_from(self.target, {**order, "recovery": self.recovery}, self.primary, run)
+        report = self._await(ctx, "given", run, "reading the disks")
+        if int(report.get("done", 0)) < sum(int(str(one["size"])) for one in self.disks):
+            raise NotfallError(
+                "incomplete",
+                "The machine did not read all of its disks.",
+                "Import it again.",
+                retry=True,
+            )
+
     def adapt(self, ctx: JobContext, original: dict[str, Any]) -> list[str]:
         """Have the target adapt what was written to its hardware; returns the changes."""
         order = {"order": "adapt", "disks": list(self.disks), "original": original}

@@ -30,6 +30,7 @@ class Seat:
     report: dict[str, Any] = field(default_factory=dict)
     heard: float = 0.0
     primary: str = ""  # whose versions it may read
+    feeds: tuple[str, str] = ("", "")  # primary and run into which it may give its disks
 
 
 class Desk:
@@ -46,15 +47,17 @@ class Desk:
     # -- the target's side -----------------------------------------------------------------------
 
     def poll(
-        self, target: str, report: dict[str, Any], wait: float = POLL_SECONDS
+        self, target: str, report: dict[str, Any], wait: float | None = None
     ) -> dict[str, Any]:
-        """Take a report; answer a new order at once, or the present one after a while."""
+        """Take a report; answer a new order at once, or the present one after a while (None:
+        :data:`POLL_SECONDS`)."""
+        wait = POLL_SECONDS if wait is None else wait
         with self._changed:
             seat = self._seat(target)
             seat.heard = self._clock()
             seat.report = report
             self._changed.notify_all()
-            busy = report.get("state") in ("pulling", "adapting")
+            busy = report.get("state") in ("pulling", "adapting", "giving")
             self._changed.wait_for(lambda: not seat.told, timeout=min(wait, 0.5) if busy else wait)
             seat.told = True
             seat.heard = self._clock()
@@ -70,13 +73,7 @@ class Desk:
             primary = self._seat(target).primary
             self._seat(target).heard = self._clock()
         if not primary and paired:
-            raise NotfallError(
-                "order-comes",
-                "The recovery is about to begin or to go on.",
-                "Ask again in a moment.",
-                retry=True,
-                status=503,
-            )
+            raise _order_comes()
         if not primary:
             raise NotfallError(
                 "not-paired",
@@ -86,12 +83,43 @@ class Desk:
             )
         return primary
 
+    def may_feed(self, target: str, run: str, paired: bool) -> str:
+        """The primary into whose run this target may give its disks; ``paired`` as above."""
+        with self._changed:
+            primary, known = self._seat(target).feeds
+            self._seat(target).heard = self._clock()
+        if primary and known == run:
+            return primary
+        if paired:
+            raise _order_comes()
+        raise NotfallError(
+            "not-paired",
+            "Nobody has asked for the disks of this machine.",
+            "Give the code on its console to 'notfall import'.",
+            status=403,
+        )
+
     # -- the job's side --------------------------------------------------------------------------
 
     def give(self, target: str, order: dict[str, Any], primary: str = "") -> None:
         with self._changed:
             seat = self._seat(target)
             seat.order, seat.told, seat.primary = order, False, primary
+            seat.feeds = ("", "")
+            self._changed.notify_all()
+
+    def orders_of(self, primary: str) -> list[dict[str, Any]]:
+        """What targets that may read this primary's versions have been told, and what they tell."""
+        with self._changed:
+            seats = [one for one in self._seats.values() if one.primary == primary]
+            return [told for one in seats for told in (one.order, one.report)]
+
+    def take_from(self, target: str, order: dict[str, Any], primary: str, run: str) -> None:
+        """As :meth:`give`, for an order by which it gives its disks; it may read nothing."""
+        with self._changed:
+            seat = self._seat(target)
+            seat.order, seat.told, seat.primary = order, False, ""
+            seat.feeds = (primary, run)
             self._changed.notify_all()
 
     def report(self, target: str) -> dict[str, Any]:
@@ -109,3 +137,13 @@ class Desk:
             before = self._seat(target).report
             self._changed.wait_for(lambda: self._seat(target).report is not before, timeout=seconds)
             return self._seat(target).report
+
+
+def _order_comes() -> NotfallError:
+    return NotfallError(
+        "order-comes",
+        "The recovery is about to begin or to go on.",
+        "Ask again in a moment.",
+        retry=True,
+        status=503,
+    )

@@ -45,7 +45,8 @@ def rehearsal_name(primary: str) -> str:
 
 def describe_rehearsal(settings: Settings, primary: str, machine: Machine, disks: Clones) -> VmSpec:
     """As the stand-in, but with a name and cables of its own."""
-    spec = describe_standin(settings, primary, machine, disks.disks)
+    clock = str(disks.record.get("clock", ""))
+    spec = describe_standin(settings, primary, machine, disks.disks, clock)
     nics = tuple(
         replace(nic, bridge="", cable=f"{CABLES}{primary[:8]}{number:x}")
         for number, nic in enumerate(spec.nics)

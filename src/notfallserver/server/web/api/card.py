@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from notfallserver.server.addresses import address_urls
-from notfallserver.server.web.card import Card, draw_card
+from notfallserver.server.web.card import Card
 from notfallserver.server.web.language import speech
 from notfallserver.server.web.peer import house_of
 from notfallserver.server.web.people import Administrator
@@ -72,6 +72,8 @@ def card_of(request: Request) -> Card:
 
 
 def pdf_answer(request: Request, language: str) -> Response:
+    from notfallserver.server.web.card_drawing import draw_card
+
     content = draw_card(card_of(request), speech(language))
     shown = f'attachment; filename="notfallserver-{language}.pdf"'
     return Response(content, media_type="application/pdf", headers={"Content-Disposition": shown})

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from notfallserver.server.addresses import as_url
 from notfallserver.server.health.judge import Grade, worst
 from notfallserver.server.settings import CHANGEABLE
 from notfallserver.server.web.language import speech
@@ -57,6 +58,7 @@ class SettingsRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     witnesses: Annotated[list[str] | None, Field(max_length=16)] = None
+    further_urls: Annotated[list[str] | None, Field(max_length=8)] = None
     schedule_minutes: int | None = None
     capture_minutes: int | None = None
     scrub_days: int | None = None
@@ -65,6 +67,16 @@ class SettingsRequest(BaseModel):
     rehearse_each_copy: int | None = None
     trial_hours: int | None = None
     heartbeat_timeout_s: int | None = None
+    keep_all_hours: int | None = None
+    keep_hourly: int | None = None
+    keep_daily: int | None = None
+    keep_weekly: int | None = None
+    keep_monthly: int | None = None
+    keep_yearly: int | None = None
+    keep_proven: int | None = None
+    keep_floor_days: int | None = None
+    make_room_percent: int | None = None
+    deletion_hours: int | None = None
     reset: list[str] = Field(default=[], max_length=len(CHANGEABLE))
 
 
@@ -121,6 +133,8 @@ def change_settings(request: Request, body: SettingsRequest, who: Administrator)
     """Acts at once; the file stays as it is."""
     house = house_of(request)
     told = body.model_dump(exclude={"reset"}, exclude_none=True)
+    if further := told.get("further_urls"):
+        told["further_urls"] = [as_url(one, house.settings.listen_port) for one in further]
     known = house.catalogue.preferences.all()
     wished = {key: one for key, one in {**known, **told}.items() if key not in body.reset}
     house.settings.changed(wished)  # refused as a whole

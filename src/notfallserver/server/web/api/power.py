@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from notfallserver.server.cycle.power import Order
+from notfallserver.server.cycle.power_order import Order
 from notfallserver.server.records.people import Role
 from notfallserver.server.vm.hypervisor import MachineState
 from notfallserver.server.web.api.primaries import Name

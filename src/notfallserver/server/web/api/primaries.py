@@ -7,9 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from notfallserver.server.cycle.agentless import refuse_agentless
 from notfallserver.server.cycle.normal.limits import Wish
 from notfallserver.server.web.answers import InviteAnswer, PrimaryAnswer, VersionAnswer
-from notfallserver.server.web.enrol import invitation_line
+from notfallserver.server.web.enrol import invitation_line, windows_line
 from notfallserver.server.web.language import speech
 from notfallserver.server.web.peer import house_of
 from notfallserver.server.web.people import Administrator, Person
@@ -128,6 +129,7 @@ def invite(request: Request, body: InviteRequest, who: Administrator) -> InviteA
         name=made.name,
         expires_at=made.expires_at,
         line=invitation_line(house, made.token, url),
+        windows_line=windows_line(house, made.token, url),
         urls=list(house.urls),
     )
 
@@ -137,7 +139,10 @@ def set_schedule(
     request: Request, name: Name, body: ScheduleRequest, who: Administrator
 ) -> PrimaryAnswer:
     primaries = house_of(request).catalogue.primaries
-    uuid = primaries.find(name).uuid
+    row = primaries.find(name)
+    if body.schedule_minutes:
+        refuse_agentless(row)
+    uuid = row.uuid
     primaries.set_schedule(uuid, body.schedule_minutes, body.capture_minutes, who)
     if body.deep_days is not None:
         primaries.note(uuid, deep_days=body.deep_days)

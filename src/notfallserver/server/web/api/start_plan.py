@@ -12,7 +12,7 @@ from notfallserver.server.cycle.outage.guard import Verdict
 from notfallserver.server.cycle.plans.capacity import Capacity
 from notfallserver.server.cycle.plans.order import Wish
 from notfallserver.server.cycle.plans.start_plan import Entry
-from notfallserver.server.records.start_plan import Begins, IfFails
+from notfallserver.server.records.start_place import Begins, IfFails
 from notfallserver.server.web.answers import JobAnswer
 from notfallserver.server.web.api.primaries import Name
 from notfallserver.server.web.peer import house_of

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Form, Query, Request, WebSocket, WebSocketDisconn
 from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
-from notfallserver.server.cycle.power import AT_WORK, Order
+from notfallserver.server.cycle.power import AT_WORK
+from notfallserver.server.cycle.power_order import Order
 from notfallserver.server.cycle.state import WITH_STANDIN, State
 from notfallserver.server.records.people import Role
 from notfallserver.server.records.primaries import Primary

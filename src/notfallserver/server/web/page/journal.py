@@ -80,7 +80,7 @@ def journal(
     names = names_of(request)
     occurring = book.events()
     events = {one for one in occurring if one in EVENTS} | (
-        {"capture"} if "version" in occurring else set()
+        {"capture", "imported"} if "version" in occurring else set()
     )
     values = {
         "entries": [

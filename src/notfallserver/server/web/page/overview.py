@@ -13,6 +13,7 @@ from notfallserver.server.records.jobs import Job
 from notfallserver.server.web.answers import JobAnswer, PrimaryAnswer
 from notfallserver.server.web.api.primaries import primary_answer
 from notfallserver.server.web.peer import house_of
+from notfallserver.server.web.words.alarm import with_alarm
 from notfallserver.server.web.words.situation import CONCERNS, Situation, situation
 
 
@@ -50,6 +51,7 @@ def overview(primary: PrimaryAnswer, unmended: Sequence[Job]) -> Overview:
     kinds = CONCERNS.get(State(primary.state), ())
     failed = next((one for kind in kinds for one in mine if one.kind == kind), None)
     told = situation(primary, datetime.now(UTC), failed.kind if failed else "")
+    told = with_alarm(told, State(primary.state), primary.alarm)
     return Overview(primary, told, JobAnswer.of(failed) if failed else None)
 
 

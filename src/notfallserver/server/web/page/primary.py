@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
+from notfallserver.server.cycle.retention.deletions import read_deletions
 from notfallserver.server.cycle.state import State
 from notfallserver.server.web.answers import VersionAnswer
 from notfallserver.server.web.api.primaries import Name
@@ -59,10 +60,13 @@ def _present(request: Request, name: str, who: str) -> dict[str, object]:
     house = house_of(request)
     shown = overview_of(request, name)
     uuid = shown.primary.uuid
+    row = house.catalogue.primaries.find(uuid)
     versions = house.conductor.versions(uuid)
     return {
         **shown.values(),
-        "machine": house.catalogue.primaries.find(uuid).machine,
+        "machine": row.machine,
+        "pinned": house.conductor.retention.pinned(row),
+        "deletions": read_deletions(row.notes),
         "versions": [VersionAnswer.of(one) for one in versions[:VERSIONS]],
         "more_versions": max(0, len(versions) - VERSIONS),
         "rehearsals": list_rehearsals(request, name, who)[:REHEARSALS],

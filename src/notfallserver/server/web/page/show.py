@@ -14,7 +14,7 @@ from notfallserver.server.web.people import reader_of
 from notfallserver.wire.errors import NotfallError
 
 STATIC = Path(__file__).parent.parent / "static"
-PROGRAMS = ("/api/", "/agent/", "/target/")
+PROGRAMS = ("/api/", "/agent/", "/target/", "/metrics")
 """What lies below these is for programs; whoever is not logged in elsewhere is asked to."""
 LANGUAGE_COOKIE = "notfall-language"
 

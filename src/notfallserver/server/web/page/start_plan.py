@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import Response
 
-from notfallserver.server.records.start_plan import Begins, IfFails
+from notfallserver.server.records.start_place import Begins, IfFails
 from notfallserver.server.web.api.primaries import Name
 from notfallserver.server.web.api.start_plan import (
     PlaceRequest,

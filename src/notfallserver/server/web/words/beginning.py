@@ -33,7 +33,10 @@ TITLES = {
     Stage.PROTECTED: "Protected",
 }
 TEXTS = tuple(TITLES.values())
-_KINDS = {Stage.COPY: ("replicate", "seed_import"), Stage.PREPARE: ("prepare",)}
+_KINDS = {
+    Stage.COPY: ("replicate", "seed_import", "image_import"),
+    Stage.PREPARE: ("prepare",),
+}
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def stages(primary: PrimaryAnswer, prepared: bool, failed: JobAnswer | None) -> 
 
 
 def _stage(primary: PrimaryAnswer, prepared: bool) -> Stage:
-    if primary.last_seen is None and not primary.newest_version:
+    if primary.last_seen is None and not primary.newest_version and not primary.agentless:
         return Stage.APPEAR
     if State(primary.state) is State.NEW or not primary.newest_version:
         return Stage.COPY

@@ -21,6 +21,7 @@ TITLES = {
     "server-certificate": "The server's certificate",
     "authority": "The server's authority",
     "receivers": "Notifications",
+    "off-load": "Copies in a second place",
 }
 
 CASES: dict[str, tuple[str, str]] = {
@@ -31,6 +32,15 @@ CASES: dict[str, tuple[str, str]] = {
     "space-out": (
         "Only %(percent)s %% are free.",
         "Make room now, or new copies will fail: remove old copies, or add disks.",
+    ),
+    "space-stuck": (
+        "Only %(percent)s %% are free, and no more copies may be removed.",
+        "Add disks now, or new copies will fail. What could go before its time has gone; pinned "
+        "copies may be unpinned.",
+    ),
+    "space-going": (
+        "Only %(percent)s %% are free. Below %(limit)s %% the oldest copies go before their time.",
+        "Add disks, or keep fewer copies.",
     ),
     "space-low": (
         "Only %(percent)s %% are free.",
@@ -114,6 +124,28 @@ CASES: dict[str, tuple[str, str]] = {
         "Send a test on the page Notifications: it says why.",
     ),
     "somebody-told": ("%(count)s are told.", ""),
+    "off-load-damaged": (
+        "What was carried to %(names)s is damaged.",
+        "Carry to another place now, and have a look at this one's disks.",
+    ),
+    "off-load-failed": (
+        "Carrying copies to %(names)s failed.",
+        "The page Off-load says why. It is tried again by itself.",
+    ),
+    "off-load-overdue": (
+        "Carrying copies to %(names)s is overdue.",
+        "Plug the disk in, or look on the page Off-load what stands in the way.",
+    ),
+    "off-load-key": (
+        "Nobody has said yet that the key of %(names)s lies in a safe place.",
+        "Print it on the page Off-load: without it, nobody reads what lies there.",
+    ),
+    "no-off-load": (
+        "Nothing is carried to another place: a fire would take the copies as well. The page "
+        "Off-load leads there.",
+        "",
+    ),
+    "off-load-well": ("Copies are carried to %(count)s places.", ""),
 }
 
 TEXTS = (

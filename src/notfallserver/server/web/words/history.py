@@ -16,6 +16,8 @@ EVENTS = {
     "first_version": "The first copy is complete",
     "version": "A copy was made",
     "capture": "The stand-in was copied",
+    "imported": "An image was imported as a copy",
+    "added": "Added without an agent",
     "outage_seen": "It stopped answering",
     "primary_back": "It answers again",
     "activate": "The stand-in was ordered to start",
@@ -44,6 +46,9 @@ EVENTS = {
     "proof-adapt": "The copy did not start in the rehearsal: it is made ready anew",
     "proof-check": "The copy is still not as it should be: it is read once and checked",
     "proof-deep": "The copy is still not as it should be: the whole server is read once more",
+    "alarm-raised": "Alarm: files may have been encrypted",
+    "alarm-cleared": "The alarm was ended: all is well",
+    "alarm-confirmed": "The alarm was confirmed: it is an attack",
     "checks-changed": "What is checked in rehearsals was changed",
     "fence-set": "What can switch the server off from afar was named",
     "fence-forgotten": "Nothing switches the server off from afar any more",
@@ -65,8 +70,26 @@ EVENTS = {
     "version-repaired": "A damaged copy was repaired",
     "version-lost": "A copy can't be repaired",
     "damage-in-stand-in": "The stand-in was made of a damaged copy",
+    "version-removed": "A copy was removed by the rules",
+    "version-given-up": "A copy was removed before its time, because space ran out",
+    "run-given-up": "What an unfinished copy had brought was dropped, because space ran out",
+    "version-deleted": "A copy was deleted by hand",
+    "version-pinned": "A copy was pinned: it stays",
+    "version-unpinned": "A copy was unpinned",
+    "deletion-ordered": "A copy is to be deleted",
+    "deletion-confirmed": "A second administrator confirmed a deletion",
+    "deletion-taken-back": "A deletion was taken back",
+    "deletion-lapsed": "A deletion was dropped: nobody confirmed it in time",
+    "retention-changed": "How long copies stay was changed",
     "seed-begun": "A first copy by disk was begun",
     "seed-exported": "A copy was written to a disk",
+    "version-exported": "A copy was exported",
+    "disk-export-begun": "A disk to take along was begun",
+    "version-on-tape": "A copy was written to tape",
+    "version-from-tape": "A copy was brought back from tape",
+    "medium-changed": "A tape or disk was changed",
+    "stand-in-held": "The stand-in stands still, because there is no space left for its changes",
+    "stand-in-went-on": "The stand-in works again: there is space",
     "stand-in-held-back": "The stand-in was not started again by itself",
     "stand-in-restarted": "The stand-in was started again",
     "console-opened": "The stand-in's screen was opened",
@@ -83,7 +106,13 @@ EVENTS = {
     "receiver-removed": "Somebody is not told any more",
     "receiver-tested": "A test notification was sent",
     "notices-lost": "Notifications did not get through",
+    "report-made": "A report was made",
+    "month-reported": "The monthly report is there",
+    "metrics-token-made": "A token for a monitoring was made",
+    "metrics-token-gone": "The monitoring was switched off",
     "settings-changed": "Settings of the emergency server were changed",
+    "drivers-added": "Drivers for Windows were added",
+    "drivers-removed": "Drivers for Windows were removed",
     "logged-in": "Logged in",
     "password-set": "A password was set",
     "person-added": "Somebody was added",
@@ -99,6 +128,20 @@ EVENTS = {
     "recovery-code-used": "A written code was used instead of the telephone",
     "sessions-ended": "All other sessions were ended",
     "logins-braked": "Many wrong logins: slowed down",
+    "offload-done": "Copies were carried to another place",
+    "offload-failed": "Carrying copies to another place failed",
+    "offload-checked": "An off-load was checked and is sound",
+    "offload-check-failed": "An off-load could not be checked",
+    "offload-damaged": "An off-load was found damaged",
+    "offload-place-added": "A place for off-loads was added",
+    "offload-place-changed": "A place for off-loads was changed",
+    "offload-place-removed": "A place for off-loads was removed",
+    "offload-key-shown": "The key of an off-load was shown",
+    "offload-key-kept": "The key of an off-load was put away",
+    "offload-host-trusted": "An SFTP server's key is trusted now",
+    "version-restored": "A copy was brought back from an off-load",
+    "disk-restored": "A disk was brought back from an off-load",
+    "server-rebuilt": "The emergency server was lost and made again",
     "adopted": "Found in the pool and taken over",
     "removed": "Removed with all copies",
     "seed-forgotten": "A first copy by disk was given up",
@@ -112,9 +155,12 @@ GRAVE = frozenset(
         "rehearsal_failed",
         "handover_failed",
         "refused",
+        "alarm-raised",
+        "alarm-confirmed",
         "version-unreadable",
         "damaged-version-used",
         "unseen-changes",
+        "stand-in-held",
         "stand-in-held-back",
         "power-switch-off",
         "fence-failed",
@@ -122,13 +168,20 @@ GRAVE = frozenset(
         "original-returned",
         "version-damaged",
         "version-lost",
+        "version-given-up",
+        "run-given-up",
         "damage-in-stand-in",
         "logins-braked",
+        "offload-failed",
+        "offload-check-failed",
+        "offload-damaged",
+        "server-rebuilt",
     }
 )
 
 _SPECIAL = {
     ("version", "capture"): "capture",
+    ("version", "import"): "imported",
     ("rehearsal_ended", "passed"): "rehearsal_passed",
     ("rehearsal_ended", "failed"): "rehearsal_failed",
 }
@@ -163,6 +216,8 @@ def wanted_events(chosen: str) -> Wanted:
         return Wanted(events=GRAVE)
     if chosen == "capture":
         return Wanted(events=("version",), kind="capture")
+    if chosen == "imported":
+        return Wanted(events=("version",), kind="import")
     if chosen == "version":
         return Wanted(events=("version",), kind="replication")
     return Wanted(events=(chosen,)) if chosen else Wanted()
@@ -199,4 +254,4 @@ def _belong_together(newer: Happening, older: Happening) -> bool:
         return False
     if newer.event == "files-copied":
         return newer.who == older.who
-    return newer.event in ("version", "capture")
+    return newer.event in ("version", "capture", "imported", "version-removed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from notfallserver.server.cycle.power import Order
+from notfallserver.server.cycle.power_order import Order
 
 DONE = {
     Order.SHUT_DOWN: "It was told to shut down. That may take a minute or two.",

@@ -3,6 +3,13 @@ English. Pure."""
 
 from __future__ import annotations
 
+from notfallserver.server.web.words.exports import EXPORTS
+from notfallserver.server.web.words.imports import IMPORTS
+from notfallserver.server.web.words.offloads import OFFLOADS
+from notfallserver.server.web.words.report import REPORTS
+from notfallserver.server.web.words.retention import RETENTION
+from notfallserver.server.web.words.windows import WINDOWS
+
 PEOPLE = {
     "login-refused": ("Name or password is wrong.", "Try again."),
     "code-refused": (
@@ -249,6 +256,10 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "The emergency server has no space left for copies.",
         "Old copies must be removed, or it needs larger disks.",
     ),
+    "disk-full": (
+        "The emergency server's own disk is full; it can't note anything any more.",
+        "Make room on it, or give it a larger disk. Copies are not harmed by that.",
+    ),
     "no-medium": (
         "The rescue medium is still being built.",
         "Wait a few minutes, then try again.",
@@ -324,7 +335,8 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     ),
     "bad-settings": (
         "A setting can't be used as it was typed.",
-        "Addresses are numbers such as 192.168.1.1; the details say more.",
+        "Addresses to be asked are numbers such as 192.168.1.1; that of an emergency server is "
+        "written https://192.168.1.9:8443. The details say more.",
     ),
     "not-confirmed": (
         "Nothing was removed: the name was not repeated exactly.",
@@ -423,8 +435,19 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     ),
     "rehearsal-ended": ("It was ended before the copy had started.", ""),
     "rehearsal-restart": ("The emergency server was restarted meanwhile.", "Try again."),
+    "no-alarm": ("There is no alarm about this server.", "Nothing needs to be done."),
+    "no-reason": (
+        "It must be known why all is well.",
+        "Say in a few words what was done on the server.",
+    ),
     "no-rehearsal": ("No rehearsal is running.", "Look at the server's page."),
     **PEOPLE,
+    **EXPORTS,
+    **REPORTS,
+    **IMPORTS,
+    **OFFLOADS,
+    **WINDOWS,
+    **RETENTION,
     "internal": (
         "Something went wrong in the emergency server itself.",
         "Try again. If it stays so, call whoever looks after it.",

@@ -28,6 +28,7 @@ FAILED: dict[Grade, str] = {
 }
 UNTRIED = "never started in a rehearsal"
 OFFERS: dict[Role, str] = {
+    Role.CLEAN: "The newest copy before the alarm",
     Role.PROVEN: "The newest copy that is known to start",
     Role.NEWEST: "The newest copy",
     Role.ORIGINAL: "The newest copy of the server itself",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from notfallserver.server.cycle.normal.readiness import Finding, Severity
 from notfallserver.server.web.words.problems import in_plain_words
 from notfallserver.server.web.words.situation import Light, Phrase, Size, Value, Words
+from notfallserver.server.web.words.windows import WINDOWS_READINESS
 
 WORDS: dict[str, tuple[str, str]] = {
     # blockers
@@ -65,7 +66,33 @@ WORDS: dict[str, tuple[str, str]] = {
         "%(has)s.",
         "Give the emergency server more memory.",
     ),
+    "no-image-yet": (
+        "There is no copy of this server yet.",
+        "Import an image of its disks, or wait until the import is done.",
+    ),
+    "no-image": (
+        "The image could not be imported: %(why)s",
+        "Put this right, then import it again.",
+    ),
     # warnings
+    "no-agent": (
+        "No agent runs on this server: its copy is as old as the image that was imported last.",
+        "Import a newer image regularly, or install an agent where that can be done.",
+    ),
+    "import-failed": (
+        "The last image could not be imported: %(why)s",
+        "Put this right, then import it again. Until then the stand-in would have older data.",
+    ),
+    "imported-unfrozen": (
+        "Nobody can tell whether the server stood still when its image was made.",
+        "Shut the server down while its image is made, where that is possible. Databases usually "
+        "repair themselves when they start from an image of a running server.",
+    ),
+    "no-address": (
+        "No address of this server is known, so it can't be seen whether it is off: its stand-in "
+        "starts only when somebody says so and gives a reason.",
+        "Import its image again and name its addresses.",
+    ),
     "agent-differs": (
         "Its agent has version %(agent)s, the emergency server %(program)s.",
         "Make a new line (notfall primary invite NAME --again) and paste it on the server.",
@@ -120,6 +147,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "On the server write MODULES=most into /etc/initramfs-tools/initramfs.conf, run "
         "update-initramfs -u, then copy again.",
     ),
+    **WINDOWS_READINESS,
     "image-warning": ("A note from making it ready: %(why)s", "Show it to whoever looks after it."),
     "disk-key": (
         "Its disks are encrypted: when the stand-in starts, somebody must type the key.",

@@ -10,6 +10,7 @@ from typing import Any
 from notfallserver.server.cycle.outage.guard import Reason
 from notfallserver.server.pool.layout import stamp_time
 from notfallserver.server.records.journal import Entry
+from notfallserver.server.web.words.alarm import reason_words
 from notfallserver.server.web.words.problems import PROBLEMS
 from notfallserver.server.web.words.situation import Exact, Value, Words
 from notfallserver.wire.errors import NotfallError
@@ -53,7 +54,7 @@ TEXTS = (
 SELF_EVIDENT = frozenset(
     {
         *("first_version", "primary_back", "standin_dropped", "stand-in-elsewhere", "adopted"),
-        *("version", "capture"),
+        *("version", "capture", "imported", "added", "version-removed", "retention-changed"),
     }
 )
 """Events that say all by themselves; what else they tell is of no use to a person."""
@@ -75,6 +76,10 @@ _OF_COPY = {
     "files-shown": OF_COPY,
     "older-version-chosen": OF_COPY,
     "seed-exported": OF_COPY,
+    "version-exported": OF_COPY,
+    "disk-export-begun": OF_COPY,
+    "version-on-tape": OF_COPY,
+    "version-from-tape": OF_COPY,
 }
 
 
@@ -90,6 +95,8 @@ def reason_of(one: Entry) -> tuple[Words, ...] | None:
         return (Words(_FIXED[one.event]),)
     if one.event in _OF_COPY:
         return _of_copy(_OF_COPY[one.event], one.details)
+    if one.event == "alarm-raised":
+        return tuple(reason_words(one.details.get("reasons", ())))
     if one.event == "unseen-changes":
         return _with(UNSEEN, count=one.details.get("unexplained"))
     if one.event == "recovered":

@@ -129,9 +129,13 @@ IS_WHOLE = "Nothing is lost on it: switched on again, it works as before."
 BE_PATIENT = "Do not switch anything off now."
 DAMAGED = "Damaged copies: %(count)s. The next copy repairs what it can."
 CHANGED_UNSEEN = "A check of everything found %(count)s blocks that had changed unnoticed."
+IMPORTED = "The copy is an imported image, of %(at)s: a newer one is imported by hand."
+ORDER_IMPORT = "Import an image of its disks."
+IMPORT_RUNS = "Its image is being imported."
 SOMETHING_FAILED = "The last try did not work; its page says why."
 FAILED = {
     "replicate": "The last copy could not be made; its page says why.",
+    "image_import": "The image could not be imported; its page says why.",
     "prepare": "The last copy could not be made ready to start; its page says why.",
     "hand_over": "The handover did not work; its page says why.",
     "activate": "The stand-in could not be started; its page says why.",
@@ -145,16 +149,17 @@ TEXTS = (
     *(LAST_COPY, SHOULD_BE, REHEARSED, LAST_SIGN, NO_SIGN, CAN_REPLACE, NO_COPY, WORK_GOES_ON),
     *(BEHIND, CAN_SWITCH, SHORT_PAUSE, BE_PATIENT, DAMAGED, CHANGED_UNSEEN),
     *(STANDIN_OFF, NOBODY_WORKS, STARTS, STARTS_NOT, HANDING_OVER, STILL_WORKS, SHUT_DOWN),
-    IS_WHOLE,
+    *(IS_WHOLE, IMPORTED, ORDER_IMPORT, IMPORT_RUNS),
     *(one.text for one in STEPS.values()),
 )
 
 
+IMPORTS = ("seed_import", "image_import")
 CONCERNS: dict[State, tuple[str, ...]] = {
-    State.NEW: ("replicate", "seed_import"),
-    State.NORMAL: ("replicate", "prepare", "hand_over", "seed_import"),
-    State.REHEARSING: ("replicate", "prepare", "seed_import"),
-    State.OUTAGE: ("hand_over", "activate", "prepare"),
+    State.NEW: ("replicate", *IMPORTS),
+    State.NORMAL: ("replicate", "prepare", "hand_over", *IMPORTS),
+    State.REHEARSING: ("replicate", "prepare", *IMPORTS),
+    State.OUTAGE: ("hand_over", "activate", "prepare", *IMPORTS[1:]),
     State.EMERGENCY: ("switch_back", "recover", "undo", "capture"),
     State.RECOVERING: ("switch_back", "recover", "undo", "capture"),
 }
@@ -181,6 +186,13 @@ _Told = tuple[Light, str, list[Words]]
 def _new(primary: PrimaryAnswer, now: datetime) -> _Told:
     if any(job.kind == "replicate" and job.started_at for job in primary.jobs):
         return Light.BUSY, NOT_YET, [Words(FIRST_COPY_RUNS)]
+    if primary.agentless:
+        runs = any(job.kind in IMPORTS for job in primary.jobs)
+        return (
+            (Light.BUSY if runs else Light.WARN),
+            NOT_YET,
+            [Words(IMPORT_RUNS if runs else ORDER_IMPORT)],
+        )
     told = FIRST_COPY_NEXT if primary.schedule_minutes else ORDER_FIRST_COPY
     if primary.last_seen is None:
         told = WAITS_FOR_AGENT
@@ -193,7 +205,9 @@ def _normal(primary: PrimaryAnswer, now: datetime) -> _Told:
     every = timedelta(minutes=primary.schedule_minutes)
     age = now - (primary.newest_version_at or primary.enrolled_at)
     late = max(every * LATE, timedelta(minutes=30)) if every else OLD
-    if age > late:
+    if primary.agentless:  # nobody expects a newer one at a certain time
+        words = [Words(IMPORTED, {"at": Exact(at)})] if (at := primary.newest_version_at) else []
+    elif age > late:
         light, title = (Light.BAD, OVERDUE) if age > late * LATE else (Light.WARN, PROTECTED_BUT)
         if every:
             words.append(Words(SHOULD_BE, {"every": every}))
@@ -211,6 +225,8 @@ def _rehearsing(primary: PrimaryAnswer, now: datetime) -> _Told:
 def _outage(primary: PrimaryAnswer, now: datetime) -> _Told:
     seen = primary.last_seen
     words = [Words(LAST_SIGN, {"at": seen}) if seen else Words(NO_SIGN)]
+    if primary.agentless:  # nobody could have been heard
+        words = []
     if primary.shut_down:
         words = [Words(SHUT_DOWN), Words(IS_WHOLE)]
     words += _last_copy(primary)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from notfallserver.server.cycle.plans.run import Outcome
-from notfallserver.server.records.start_plan import Begins, IfFails
+from notfallserver.server.records.start_place import Begins, IfFails
 from notfallserver.server.web.start_answers import CapacityAnswer, EntryAnswer, RunAnswer
 from notfallserver.server.web.words.situation import Light, Size, Words
 

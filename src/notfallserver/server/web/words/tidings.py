@@ -12,6 +12,7 @@ from notfallserver.server.records.receivers import Kind
 from notfallserver.server.tell.notice import Seen
 from notfallserver.server.web.answers import PrimaryAnswer
 from notfallserver.server.web.words import health
+from notfallserver.server.web.words.alarm import ALARM
 from notfallserver.server.web.words.situation import (
     CAN_SWITCH,
     DAMAGED,
@@ -47,6 +48,7 @@ TEXTS = (
 )
 
 TROUBLES = {"replicate": COPIES_FAIL, "capture": COPIES_FAIL, "seed_import": COPIES_FAIL}
+TROUBLES["image_import"] = COPIES_FAIL
 TROUBLES["prepare"] = NOT_READY
 """Jobs that failed and were not made good, as troubles; others are told by the journal."""
 
@@ -87,6 +89,8 @@ def troubles_of(one: Standing) -> list[Seen]:
         see("damaged", COPY_DAMAGED, Kind.WARNING)
     if STARTS_NOT in texts:
         see("unproven", UNPROVEN, Kind.WARNING, TRIES_AGAIN)
+    if primary.alarm and not primary.alarm.answer:
+        see("alarm", ALARM, Kind.URGENT)
     if CAN_SWITCH in texts:
         see("ready", READY, Kind.WARNING)
     return found
@@ -96,6 +100,8 @@ def hushed_of(primary: PrimaryAnswer) -> list[str]:
     """Whose end is no news: a stand-in took over, or the server was brought back."""
     state, uuid = State(primary.state), primary.uuid
     hushed = [f"ready:{uuid}"]
+    if primary.alarm and primary.alarm.answer:
+        hushed.append(f"alarm:{uuid}")  # a person knows
     if state in WITH_STANDIN:
         hushed += [f"{key}:{uuid}" for key in ("outage", "overdue", "failing")]
     return hushed

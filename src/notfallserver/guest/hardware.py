@@ -1,19 +1,19 @@
-"""This machine as the hardware that an image shall be adapted to. Pure."""
+"""A machine as the hardware that an image shall be adapted to. Pure."""
 
 from __future__ import annotations
 
 from typing import List, Sequence
 
 from notfallserver.guest.facts import Hardware, HardwareDisk, HardwareNic
-from notfallserver.rescue.targets import TargetDisk
 from notfallserver.wire.cards import real_cards
 from notfallserver.wire.facts import Machine
 
 
-def own_hardware(
-    original: Machine, here: Machine, disks: Sequence[TargetDisk], recovery: str
-) -> Hardware:
-    """Cards are paired in order, same addresses first; ``here`` lists plugged-in cards first."""
+def own_hardware(original: Machine, here: Machine, disks: Sequence[str], recovery: str) -> Hardware:
+    """``disks``: names of those of ``here`` that the image comes to.
+
+    Cards are paired in order, same addresses first; ``here`` lists plugged-in cards first.
+    """
     old = real_cards(original)
     new = real_cards(here)
     same = {one.mac.lower(): one for one in new}
@@ -28,7 +28,7 @@ def own_hardware(
     return Hardware(
         firmware=here.firmware,
         role="primary",
-        disks=[HardwareDisk(drivers.get(disk.name, "")) for disk in disks],
+        disks=[HardwareDisk(drivers.get(one, "")) for one in disks],
         nics=nics,
         recovery=recovery,
     )

@@ -1,0 +1,1 @@
+"""The ransomware alarm: each new version is measured, judged, and told of."""

@@ -1,0 +1,1 @@
+"""How long versions stay: the rules, what they come to (both pure), and carrying that out."""

@@ -1,0 +1,1 @@
+"""Image files of other programs: what they are, what belongs to them, and reading them enclosed."""

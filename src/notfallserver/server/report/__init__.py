@@ -1,0 +1,1 @@
+"""The monthly report: what was protected, how well, and what was proved of it."""
