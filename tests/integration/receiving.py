@@ -21,10 +21,12 @@ USER, PASSWORD = "anna@example.com", "ge#heim/&1?%40"
 
 @dataclass
 class Mailbox:
-    """Takes mail for those who log in rightly; ``mails`` are subject and text."""
+    """Takes mail for those who log in rightly; ``mails`` are subject and text, ``papers`` what
+    came along in the same order."""
 
     port: int
     mails: list[tuple[str, str]] = field(default_factory=list)
+    papers: list[dict[str, bytes]] = field(default_factory=list)
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         assert isinstance(envelope.content, bytes)
@@ -32,7 +34,10 @@ class Mailbox:
             return "530 Log in first"
         mail = message_from_bytes(envelope.content, policy=default)
         body = mail.get_body(("plain",))
-        assert body is not None and mail.get_content_type() == "text/plain"
+        papers = {one.get_filename(""): one.get_content() for one in mail.iter_attachments()}
+        alone = "multipart/mixed" if papers else "text/plain"
+        assert body is not None and mail.get_content_type() == alone
+        self.papers.append(papers)
         self.mails.append((str(mail["subject"]), body.get_content()))
         return "250 OK"
 

@@ -208,6 +208,8 @@ def test_the_agent_works_at_low_priority_and_hurries_while_frozen(scene: Scene) 
 
 
 def test_limits_line_and_forecast_are_shown_and_journalled(scene: Scene) -> None:
+    scene.limit(rate="32MB")  # long enough on the line to tell what it gives
+    assert scene.server.await_job(scene.order())["state"] == "done"
     window = "Mon-Fri 08:00-18:00=2Mbit"
     name = scene.agent.name
     given = ("--rate", "50Mbit", "--window", window, "--pause-load", "8")

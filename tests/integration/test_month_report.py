@@ -20,17 +20,21 @@ from hand_agent import HandAgent
 from PIL import Image
 from pyhanko.pdf_utils.generic import NameObject
 from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
+from receiving import PASSWORD, USER, Mailbox, mailbox
 from server_process import ServerProcess, running
 from typer.testing import CliRunner
 
+from notfall_lab.patience import until
 from notfallserver.server.authority import create_authority
 from notfallserver.server.cli import reports
 from notfallserver.server.pool.layout import make_stamp
 from notfallserver.server.pool.proof import Evidence
 from notfallserver.server.records.catalogue import FILE
+from notfallserver.server.records.receivers import Kind, Summary, Wanted
 from notfallserver.server.records.rehearsals import Outcome, Rehearsal
 from notfallserver.server.report.months import Month, local_zone, month_of
 from notfallserver.server.report.sign import check_beside, check_pdf
+from notfallserver.server.tell.address import Mail
 from notfallserver.wire.errors import NotfallError
 
 _, ZONE = local_zone()
@@ -47,6 +51,7 @@ class Scene:
     server: ServerProcess
     primary: str
     place: Path
+    box: Mailbox
 
     @property
     def fingerprint(self) -> str:
@@ -108,6 +113,15 @@ def write_past(server: ServerProcess, primary: str) -> None:
         )
 
 
+def want_news(server: ServerProcess, box: Mailbox) -> None:
+    """Somebody gets good news by mail, in German."""
+    mail = Mail("127.0.0.1", "n@example.com", "chef@example.com", "none", box.port, USER, PASSWORD)
+    address = mail.address()
+    wanted = Wanted("chef", frozenset({Kind.GOOD}), "de", Summary.NEVER, address.url, address.shown)
+    with server.catalogue() as catalogue:
+        catalogue.receivers.add(wanted, "root")
+
+
 def await_report(scene: Scene, month: Month) -> dict[str, Any]:
     until = time.monotonic() + 60
     while True:
@@ -125,12 +139,27 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     server = ServerProcess(directory, {"company": "Müller & <Söhne> GmbH"})
     server.set_up()
     write_past(server, SHOP)
-    with running(server):
-        found = Scene(server, SHOP, directory)
+    with mailbox() as box, running(server):
+        want_news(server, box)
+        found = Scene(server, SHOP, directory, box)
         await_report(found, MONTH)
         done = server.notfall("report", "show", str(MONTH), "--to", str(directory))
         assert done.returncode == 0, done.stderr
         yield found
+
+
+def test_who_wants_good_news_gets_it_by_mail(scene: Scene) -> None:
+    until(lambda: any(scene.box.papers))
+    (title, text), papers = next(
+        (mail, papers)
+        for mail, papers in zip(scene.box.mails, scene.box.papers, strict=True)
+        if papers
+    )
+    assert title.endswith(": Der Monatsbericht ist da")
+    assert f"{scene.server.url}/reports" in text
+    assert set(papers) == {f"notfallserver-{MONTH}-de.pdf"}
+    kept = scene.server.data / "reports" / str(MONTH) / "report-de.pdf"
+    assert papers[f"notfallserver-{MONTH}-de.pdf"] == kept.read_bytes()
 
 
 def test_a_month_that_ended_while_the_server_was_off_is_reported(scene: Scene) -> None:

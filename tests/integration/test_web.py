@@ -282,6 +282,9 @@ def test_a_job_is_followed_to_its_end(server: ServerProcess) -> None:
         primary = root.get(f"/api/v1/primaries/{agent.name}").json()
         assert primary["newest_version"] == stamp
         assert datetime.fromisoformat(primary["newest_version_at"]) == stamp_time(stamp)
+        asked = {"primary": agent.name, "kind": "replicate"}
+        assert root.get("/api/v1/jobs", params=asked).json()[0]["id"] == job
+        assert root.get("/api/v1/jobs", params={**asked, "kind": "activate"}).json() == []
     agent.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,14 @@ from notfallserver.server.tell.address import Mail, Ntfy, Other, Telegram, Webho
 from notfallserver.server.tell.decide import decide, summary_due, told_of, wanted
 from notfallserver.server.tell.notice import How, Notice, Seen
 from notfallserver.server.tell.send import mask
-from notfallserver.server.tell.teller import LONGEST_WAIT, bundle, waiting_time
+from notfallserver.server.tell.teller import (
+    LONGEST_WAIT,
+    MOST_PAPER,
+    bundle,
+    takes_papers,
+    waiting_time,
+    whats_there,
+)
 from notfallserver.wire.errors import NotfallError
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -223,6 +231,33 @@ def test_letters_that_gathered_are_one_message_with_the_most_important_title() -
     assert bundle(letters[:1])[0].title == "good"
 
 
+def test_reports_go_along_by_mail_however_many_letters_gathered(tmp_path: Path) -> None:
+    told = {"2026-09/report-de.pdf": "sep.pdf"}, {"2026-10/report-de.pdf": "oct.pdf"}
+    letters = [Letter("r", "t", "b", Kind.GOOD, one) for one in ({}, *told)]
+    assert bundle(letters)[0].papers == {**told[0], **told[1]}
+    assert bundle(letters[1:2])[0].papers == told[0]
+    for url, tries, with_them in (
+        *(("mailtos://u:p@h", 0, True), ("mailto://h", 5, True)),
+        *(("mailto://h", 6, False), ("tgram://mailto/1", 0, False)),
+    ):
+        assert takes_papers(url, tries) is with_them
+    for name, size in (("small", 9), ("large", MOST_PAPER), ("other", 8)):
+        (tmp_path / name).write_bytes(bytes(size))
+    names = {one: f"{one}.pdf" for one in ("gone", "small", "large", "other")}
+    assert whats_there(tmp_path, names) == {
+        tmp_path / "small": "small.pdf",
+        tmp_path / "other": "other.pdf",
+    }
+
+
+def test_only_a_monthly_report_brings_one_along() -> None:
+    told = {"month": "2026-10"}
+    entry = Entry(1, NOW, None, "month-reported", "schedule", "", "", "", told)
+    assert (found := told_of(entry, "what", "", NOW)) and found.report == "2026-10"
+    entry = replace(entry, event="server-rebuilt")
+    assert (found := told_of(entry, "what", "", NOW)) and found.report == ""
+
+
 @pytest.fixture
 def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
     opened = open_catalogue(tmp_path)
@@ -268,7 +303,7 @@ def test_what_was_told_and_what_waits_outlive_the_server(tmp_path: Path) -> None
     first.journal.write(None, "before", "x")
     assert first.outbox.mark() == first.journal.entries()[0].id  # what was before is not told
     receiver = first.receivers.add(want(), "root").id
-    letter = Letter(receiver, "t", "b", Kind.URGENT)
+    letter = Letter(receiver, "t", "b", Kind.URGENT, {"2026-10/report-de.pdf": "o.pdf"})
     trouble = Trouble("k", "w", "u", "shop", Kind.URGENT, NOW, NOW)
     first.outbox.tell([trouble], 7, [letter], [receiver])
     first.close()

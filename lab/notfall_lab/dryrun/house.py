@@ -177,6 +177,7 @@ def dry_house(
         )
         conductor = PaperConductor(means, runner, world)
         health = HealthWatch(means, authority)
+        reports = Reports(means, runner, authority, PaperWords())
         agent = directory / "agent.pyz"
         agent.write_bytes(b"of paper\n")
         house = House(
@@ -188,8 +189,8 @@ def dry_house(
             agent_package=agent,
             urls=(url,),
             health=health,
-            teller=Teller(catalogue, Tidings(catalogue, health, url)),
-            reports=Reports(means, runner, authority, PaperWords()),
+            teller=Teller(catalogue, Tidings(catalogue, health, url), reports.shelf.directory),
+            reports=reports,
             meter=Meter(means, health),
         )
         yield DryHouse(house, means, world, conductor)

@@ -84,6 +84,7 @@ def run(settings: Settings) -> None:
         )
         conductor = Conductor(means, runner)
         health = HealthWatch(means, authority)
+        reports = Reports(means, runner, authority, PaperWords())
         house = House(
             settings=settings,
             catalogue=catalogue,
@@ -93,8 +94,10 @@ def run(settings: Settings) -> None:
             agent_package=_write_agent(settings.data_dir / "agent.pyz"),
             urls=means.urls,
             health=health,
-            teller=Teller(catalogue, Tidings(catalogue, health, means.urls[0])),
-            reports=Reports(means, runner, authority, PaperWords()),
+            teller=Teller(
+                catalogue, Tidings(catalogue, health, means.urls[0]), reports.shelf.directory
+            ),
+            reports=reports,
             meter=Meter(means, health),
         )
         agents = AgentDoor(means, conductor)

@@ -6,8 +6,8 @@ has its message here, and one that has none is told again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -41,12 +41,14 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Letter:
-    """A message for one receiver, in its language."""
+    """A message for one receiver, in its language; ``papers`` are reports that go along: where they
+    lie, and what they are called in it."""
 
     receiver: str
     title: str
     body: str
     kind: Kind
+    papers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -134,5 +136,5 @@ class Outbox:
 
 
 def _waiting(row: Row[Any]) -> Waiting:
-    letter = Letter(row.receiver, row.title, row.body, Kind(row.kind))
+    letter = Letter(row.receiver, row.title, row.body, Kind(row.kind), row.papers)
     return Waiting(row.id, letter, row.written_at, row.tries)

@@ -252,6 +252,7 @@ outbox = Table(
     Column("written_at", UtcTime, nullable=False),
     Column("tries", Integer, nullable=False, default=0),
     Column("next_at", UtcTime, nullable=False),
+    Column("papers", JSON, nullable=False, server_default="{}"),
 )
 
 troubles = Table(

@@ -24,6 +24,14 @@ def pdf_name(language: str) -> str:
     return f"report-{language}.pdf"
 
 
+def told_name(month: str, name: str) -> str:
+    """What a file is called where it no longer lies in its month's directory."""
+    if name.startswith(TREE):
+        return f"notfallserver-{month}{name.removeprefix('report')}"
+    stem, dot, end = name.partition(".")
+    return f"notfallserver-{month}{stem.removeprefix('report')}{dot}{end}"
+
+
 @dataclass(frozen=True)
 class Kept:
     """One report; ``files`` are the names of what is there, the PDFs first."""
@@ -34,15 +42,15 @@ class Kept:
 
 
 class Shelf:
-    """All reports of this server. Thread-safe, as long as one job makes them."""
+    """All reports of this server, in ``directory``. Thread-safe, as long as one job makes them."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
 
     def months(self) -> list[Month]:
         """The newest first."""
         found = []
-        for tree in self._directory.glob(f"*/{TREE}"):
+        for tree in self.directory.glob(f"*/{TREE}"):
             try:
                 found.append(read_month(tree.parent.name))
             except NotfallError:
@@ -60,7 +68,7 @@ class Shelf:
         return found
 
     def need(self, month: Month) -> Kept:
-        path = self._directory / str(month) / TREE
+        path = self.directory / str(month) / TREE
         try:
             told = path.stat()
             report = _read(path, told.st_ino, told.st_mtime_ns)
@@ -73,32 +81,32 @@ class Shelf:
                 f"Make it again: notfall report make {month} --again",
                 status=500,
             ) from None
-        names = {one.name for one in (self._directory / str(month)).iterdir()}
+        names = {one.name for one in (self.directory / str(month)).iterdir()}
         pdfs = sorted(one for one in names if one.endswith(".pdf"))
         return Kept(month, report, (*pdfs, TREE, SIGNATURE))
 
     def read(self, month: Month, name: str) -> bytes:
         """The content of one file."""
         try:
-            return (self._directory / str(month) / name).read_bytes()
+            return (self.directory / str(month) / name).read_bytes()
         except FileNotFoundError:
             raise _no_such(month) from None
 
     def begin(self, month: Month) -> Path:
         """An empty directory to make it in; what a crash left there goes."""
-        self._directory.mkdir(mode=0o700, exist_ok=True)
-        sweep_discarded(self._directory)
-        unfinished = self._directory / f"{month}{_UNFINISHED}"
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+        sweep_discarded(self.directory)
+        unfinished = self.directory / f"{month}{_UNFINISHED}"
         discard_tree(unfinished)
         unfinished.mkdir(mode=0o700)
         return unfinished
 
     def put(self, month: Month) -> None:
         """What was made since :meth:`begin` is the report from now on."""
-        unfinished = self._directory / f"{month}{_UNFINISHED}"
+        unfinished = self.directory / f"{month}{_UNFINISHED}"
         sync_path(unfinished)
-        discard_tree(self._directory / str(month))
-        rename_durably(unfinished, self._directory / str(month))
+        discard_tree(self.directory / str(month))
+        rename_durably(unfinished, self.directory / str(month))
 
 
 @lru_cache(maxsize=64)

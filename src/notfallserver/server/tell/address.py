@@ -126,6 +126,11 @@ class Other:
         return Address(self.url.strip(), f"{scheme[:30]}://…")
 
 
+def is_mail(url: str) -> bool:
+    """Whether messages to this address go by mail."""
+    return url.partition("://")[0].lower() in ("mailto", "mailtos")
+
+
 def bad_address(why: str) -> NotfallError:
     """Says nothing of the address itself."""
     return NotfallError("bad-address", why, "Look at what you have typed.", status=422)

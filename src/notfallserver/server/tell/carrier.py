@@ -24,6 +24,7 @@ from notfallserver.wire.errors import NotfallError
 
 log = logging.getLogger(__name__)
 
+NONE: Mapping[Path, str] = {}
 TIMEOUT_S = 45.0
 PROGRAM = "notfallserver.server.tell.send"
 PROXIES = ("http_proxy", "https_proxy", "no_proxy")
@@ -38,9 +39,16 @@ class Outcome:
     answer: str
 
 
-def send(url: str, message: Message, kind: Kind) -> Outcome:
-    """Send it now; returns within :data:`TIMEOUT_S`, whatever the other side does."""
-    order = {"url": url, "title": message.title, "body": message.body, "kind": kind}
+def send(url: str, message: Message, kind: Kind, papers: Mapping[Path, str] = NONE) -> Outcome:
+    """Send it now, with files and what they are called; returns within :data:`TIMEOUT_S`, whatever
+    the other side does."""
+    order = {
+        "url": url,
+        "title": message.title,
+        "body": message.body,
+        "kind": kind,
+        "papers": {str(path): name for path, name in papers.items()},
+    }
     try:
         told = _call(order)
     except NotfallError as error:

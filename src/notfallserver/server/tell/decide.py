@@ -30,6 +30,8 @@ FRESH = timedelta(days=1)
 MORNING = time(8)
 """When summaries are written, the weekly ones on Mondays; where the server is."""
 
+REPORTED = "month-reported"
+"""Its report goes along."""
 _URGENT, _WARNING = frozenset({Kind.URGENT}), frozenset({Kind.WARNING})
 _GOOD, _RELIEF = frozenset({Kind.GOOD}), frozenset({Kind.URGENT, Kind.GOOD})
 
@@ -64,7 +66,7 @@ EVENTS: Mapping[str, frozenset[Kind]] = {
     "offload-damaged": _URGENT,
     "server-rebuilt": _WARNING,
     "first_version": _GOOD,
-    "month-reported": _GOOD,
+    REPORTED: _GOOD,
     "recover": _GOOD,
     "switch_back": _GOOD,
     "hand_over": _GOOD,
@@ -136,7 +138,8 @@ def told_of(entry: Entry, what: str, name: str, now: datetime) -> Notice | None:
     kinds = EVENTS.get(entry.event)
     if kinds is None or now - entry.at > FRESH:
         return None
-    return Notice(How.HAPPENED, what, entry.primary or "", name, kinds)
+    report = str(entry.details["month"]) if entry.event == REPORTED else ""
+    return Notice(How.HAPPENED, what, entry.primary or "", name, kinds, report)
 
 
 def wanted(notices: Sequence[Notice], kinds: Collection[Kind]) -> list[Notice]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from typing import Protocol, TypeVar
@@ -36,13 +36,17 @@ class How(StrEnum):
 
 @dataclass(frozen=True)
 class Notice:
-    """One thing to tell to whoever wants one of ``kinds``; ``what`` is a text to translate."""
+    """One thing to tell to whoever wants one of ``kinds``; ``what`` is a text to translate.
+
+    ``report`` is the month whose report goes along, as 2026-10, or empty.
+    """
 
     how: How
     what: str
     about: str
     name: str
     kinds: frozenset[Kind]
+    report: str = ""
 
     @property
     def kind(self) -> Kind:
@@ -52,10 +56,12 @@ class Notice:
 
 @dataclass(frozen=True)
 class Message:
-    """In a reader's language; plain text."""
+    """In a reader's language; plain text. ``papers`` are reports that mail takes along: where they
+    lie, and what they are called there."""
 
     title: str
     body: str
+    papers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Look(Protocol):

@@ -12,7 +12,7 @@ import logging
 import re
 import sys
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import apprise
 
@@ -73,10 +73,16 @@ def carry_out(order: dict[str, Any]) -> dict[str, Any]:
                 title=order["title"],
                 notify_type=TYPES[order["kind"]],
                 body_format=apprise.NotifyFormat.TEXT,
+                attach=[address_of(path, name) for path, name in order["papers"].items()],
             )
         )
     answer = mask(shorten("; ".join(dict.fromkeys(heard.lines))), order["url"])[:MOST]
     return {"known": service is not None, "sent": sent, "answer": answer}
+
+
+def address_of(path: str, name: str) -> str:
+    """A file that goes along under this name, as Apprise takes it."""
+    return f"file://{quote(path)}?{urlencode({'name': name})}"
 
 
 def shorten(text: str) -> str:

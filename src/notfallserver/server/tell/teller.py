@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from notfallserver.server.records import Catalogue
 from notfallserver.server.records.outbox import Letter, Waiting
 from notfallserver.server.records.receivers import Kind, Receiver
+from notfallserver.server.tell.address import is_mail
 from notfallserver.server.tell.carrier import Outcome, send
 from notfallserver.server.tell.decide import decide, summary_due, told_of, wanted
 from notfallserver.server.tell.notice import Look, Message, Notice, Reporter
@@ -27,16 +29,21 @@ L = TypeVar("L", bound=Look)
 EVERY_S = 5.0
 KEPT = timedelta(days=3)
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=30), timedelta(hours=1)
+MOST_PAPER = 8 << 20
+"""Bytes of reports in one mail: what nearly every mailbox takes."""
+TRIES_WITH_PAPERS = 6
+"""About half an hour."""
 ENDS_S = 5.0
 """At the server's end, sending gets so long to come to its own."""
 
 
 class Teller(Generic[L]):
-    """One per server."""
+    """One per server; ``papers`` is where the reports that go along lie."""
 
-    def __init__(self, catalogue: Catalogue, reporter: Reporter[L]) -> None:
+    def __init__(self, catalogue: Catalogue, reporter: Reporter[L], papers: Path) -> None:
         self._catalogue = catalogue
         self._reporter = reporter
+        self._papers = papers
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="teller", daemon=True)
         self._sending: dict[str, threading.Thread] = {}
@@ -121,7 +128,9 @@ class Teller(Generic[L]):
         try:
             url = self._catalogue.receivers.address(receiver)
             message, kind = bundle([one.letter for one in letters])
-            outcome = send(url, message, kind)
+            tries = max(one.tries for one in letters)
+            there = whats_there(self._papers, message.papers) if takes_papers(url, tries) else {}
+            outcome = send(url, message, kind, there)
             self._note(receiver, outcome)
             if outcome.sent:
                 self._catalogue.outbox.taken(letters)
@@ -153,15 +162,32 @@ def waiting_time(tries: int) -> timedelta:
     return min(FIRST_WAIT * (1 << min(tries, 12)), LONGEST_WAIT)
 
 
+def takes_papers(url: str, tries: int) -> bool:
+    """Mail does, unless that may be why it was refused so often."""
+    return is_mail(url) and tries < TRIES_WITH_PAPERS
+
+
+def whats_there(directory: Path, papers: Mapping[str, str]) -> dict[Path, str]:
+    """Those of the papers that are there, as many as a mailbox would take."""
+    found, left = {}, MOST_PAPER
+    for path, name in ((directory / one, name) for one, name in papers.items()):
+        size = path.stat().st_size if path.is_file() else MOST_PAPER
+        if size < left:
+            found[path] = name
+            left -= size
+    return found
+
+
 def bundle(letters: Sequence[Letter]) -> tuple[Message, Kind]:
     """Several letters as one message: the most important gives the title."""
     order = list(Kind)
     first = min(letters, key=lambda one: order.index(one.kind))
     if len(letters) == 1:
-        return Message(first.title, first.body), first.kind
+        return Message(first.title, first.body, first.papers), first.kind
+    papers = {path: name for one in letters for path, name in one.papers.items()}
     body = "\n\n".join(f"{one.title}\n{one.body}" for one in letters)
-    return Message(f"{first.title} (+{len(letters) - 1})", body), first.kind
+    return Message(f"{first.title} (+{len(letters) - 1})", body, papers), first.kind
 
 
 def _letter(receiver: Receiver, message: Message, kind: Kind) -> Letter:
-    return Letter(receiver.id, message.title, message.body, kind)
+    return Letter(receiver.id, message.title, message.body, kind, message.papers)

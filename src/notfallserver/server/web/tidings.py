@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from notfallserver.server.health.judge import Finding, Grade, worst
 from notfallserver.server.health.watch import HealthWatch
 from notfallserver.server.records import Catalogue
+from notfallserver.server.report.shelf import pdf_name, told_name
 from notfallserver.server.tell.notice import How, Message, Notice, Seen
 from notfallserver.server.web.answers import PrimaryAnswer
 from notfallserver.server.web.language import Speech, speech
@@ -64,7 +65,10 @@ class Tidings:
         if len(notices) > 1:
             values = {"first": title, "count": len(notices) - 1}
             title = spoken.say(told.MORE) % values
-        return Message(title, self._whole(spoken, parts))
+        pdf = pdf_name(language)
+        months = [one.report for one in notices if one.report]
+        papers = {f"{month}/{pdf}": told_name(month, pdf) for month in months}
+        return Message(title, self._whole(spoken, parts), papers)
 
     def sum_up(self, language: str, look: Present) -> Message:
         spoken = speech(language)
@@ -91,7 +95,7 @@ class Tidings:
             page = f"{self._url}/p/{view.primary.name}"
             address = spoken.say(told.ITS_PAGE) % {"address": page}
             return [*_situation(spoken, view), address]
-        if notice.what == EVENTS["month-reported"]:
+        if notice.report:
             return [spoken.say(told.ITS_PAGE) % {"address": f"{self._url}/reports"}]
         concerned = [] if notice.about else look.findings
         return [

@@ -21,11 +21,16 @@ router = APIRouter(tags=["jobs"])
 JobId = Annotated[str, Path(max_length=40)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Primary = Annotated[str | None, Query(max_length=80, description="A primary's name or UUID")]
+Kind = Annotated[str | None, Query(max_length=40, description="Only jobs of this kind: activate")]
 
 
 @router.get("/jobs")
 def list_jobs(
-    request: Request, who: Person, primary: Primary = None, limit: Limit = 50
+    request: Request,
+    who: Person,
+    primary: Primary = None,
+    kind: Kind = None,
+    limit: Limit = 50,
 ) -> list[JobAnswer]:
     """Newest first, finished ones too."""
     catalogue = house_of(request).catalogue
@@ -33,7 +38,7 @@ def list_jobs(
     names = _names(request)
     return [
         JobAnswer.of(job, names.get(job.primary or "", ""))
-        for job in catalogue.jobs.newest(uuid, limit=limit)
+        for job in catalogue.jobs.newest(uuid, kind, limit)
     ]
 
 

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from notfallserver.server.report.months import read_month
-from notfallserver.server.report.shelf import TREE, Kept
+from notfallserver.server.report.shelf import Kept, told_name
 from notfallserver.server.report.tree import Light, Report, Summary
 from notfallserver.server.web.answers import JobAnswer
 from notfallserver.server.web.language import speech
@@ -95,9 +95,6 @@ def file_answer(request: Request, month: str, name: str) -> Response:
     wanted = read_month(month)
     content = house_of(request).reports.shelf.read(wanted, name)
     kind = next(kind for end, kind in TYPES.items() if name.endswith(end))
-    stem, dot, end = name.partition(".")
-    shown = f"notfallserver-{wanted}{stem.removeprefix('report')}{dot}{end}"
-    if name.startswith(TREE):
-        shown = f"notfallserver-{wanted}{name.removeprefix('report')}"
+    shown = told_name(str(wanted), name)
     headers = {"Content-Disposition": f'attachment; filename="{shown}"'}
     return Response(content, media_type=kind, headers=headers)
