@@ -232,7 +232,7 @@ def mounted(device: str, place: Path, *options: str) -> Iterator[Path]:
 
 def _unmount(place: Path) -> None:
     """The watchdog of an agent that was killed may hold the place a moment longer."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while True:
         try:
             command("umount", place)

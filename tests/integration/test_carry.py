@@ -120,7 +120,7 @@ def test_the_pages(server: ServerProcess, shop: str, tmp_path: Path) -> None:
             client.post("/media/write", data={"to": str(tmp_path / "set.tar")}).status_code == 303
         )
         with server.root() as root:
-            (job, *_) = root.get("/api/v1/jobs").json()
+            (job, *_) = root.get("/api/v1/jobs?kind=tape_write").json()
         assert job["kind"] == "tape_write" and server.await_job(job["id"])["state"] == "done"
         assert (
             shop
@@ -139,7 +139,7 @@ def test_the_pages(server: ServerProcess, shop: str, tmp_path: Path) -> None:
         )
         assert begun.status_code == 303
         with server.root() as root:
-            (job, *_) = root.get("/api/v1/jobs", params={"primary": shop}).json()
+            (job, *_) = root.get(f"/api/v1/jobs?primary={shop}&kind=export").json()
         assert server.await_job(job["id"])["state"] == "done"
         assert len(list(tmp_path.glob(f"{shop}-*/disk0.vhdx"))) == 1
         assert str(tmp_path) in client.get(f"/p/{shop}/take-along").text

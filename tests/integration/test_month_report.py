@@ -123,7 +123,7 @@ def want_news(server: ServerProcess, box: Mailbox) -> None:
 
 
 def await_report(scene: Scene, month: Month) -> dict[str, Any]:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 180
     while True:
         rows = scene.get("/reports")
         if found := [one for one in rows if one["month"] == str(month)]:
@@ -268,7 +268,9 @@ def test_the_key_is_for_root_alone(scene: Scene) -> None:
     assert (scene.server.data / "reports").stat().st_mode & 0o777 == 0o700
 
 
-def test_one_that_is_killed_while_it_makes_a_report_makes_it_afterwards(scene: Scene) -> None:
+def test_one_that_is_killed_while_it_makes_a_report_makes_it_afterwards(
+    scene: Scene, tmp_path: Path
+) -> None:
     server = scene.server
     agent = HandAgent(server, "hand")
     agent.protect()
@@ -287,6 +289,17 @@ def test_one_that_is_killed_while_it_makes_a_report_makes_it_afterwards(scene: S
     assert server.await_job(job)["state"] == "done"
     row = await_report(scene, PRESENT)
     assert not row["complete"] and "report-de.pdf" in row["files"]
+    own = {f"report-{one}.pdf" for one in ("de-shop", "en-shop", "de-hand", "en-hand")}
+    assert own <= set(row["files"])
+    pdf = tmp_path / "hand.pdf"
+    with server.root() as root:
+        answer = root.get(f"/reports/{PRESENT}/report-de-hand.pdf")
+        assert f"notfallserver-{PRESENT}-de-hand.pdf" in answer.headers["content-disposition"]
+        pdf.write_bytes(answer.content)
+        assert "report-en-hand.pdf" in root.get("/reports", headers={"Accept": "text/html"}).text
+    assert check_pdf(pdf.read_bytes(), server.ca.encode()).valid
+    text = " ".join(out("pdftotext", pdf, "-").split())
+    assert ": hand" in text and "shop" not in text
     primaries = {one["name"]: one for one in scene.get(f"/reports/{PRESENT}")["primaries"]}
     assert primaries["hand"]["made"] == primaries["hand"]["kept"] == 1
     assert [one["key"] for one in primaries["hand"]["findings"]] == ["never-rehearsed"]

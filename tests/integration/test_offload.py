@@ -163,7 +163,7 @@ def test_a_cancelled_one_ends_the_engine_and_holds_nothing_up(scene: Scene) -> N
     with scene.server.root() as root:
         assert root.post(f"/api/v1/jobs/{job}/cancel").status_code == 202
     assert scene.server.await_job(job)["state"] == "cancelled"
-    until(lambda: not engines(scene.server), 5)
+    until(lambda: not engines(scene.server), 30)
     scene.away.done("run")
     # It needs the place for itself alone: an old lock would hold it, were it not let go.
     scene.away.done("check")

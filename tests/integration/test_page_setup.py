@@ -203,4 +203,4 @@ def test_the_card_is_written_on_and_downloaded(scene: Scene, tmp_path: Path) -> 
     assert cards.TITLE in PdfReader(tmp_path / "en.pdf").pages[0].extract_text()
     with scene.server.root() as root:
         assert root.get("/api/v1/card").json()["company"] == "Müller & Söhne"
-        assert root.get("/api/v1/journal").json()[0]["event"] == "card-changed"
+        assert "card-changed" in {one["event"] for one in root.get("/api/v1/journal").json()}

@@ -24,6 +24,7 @@ from notfallserver.server.records import Catalogue, open_catalogue
 from notfallserver.server.records.catalogue import FILE
 from notfallserver.server.records.space import Sample
 from notfallserver.server.report.gather import Gathered, Gatherer
+from notfallserver.server.report.judge import alone
 from notfallserver.server.report.months import Month, local_zone
 from notfallserver.server.report.tree import Key, Light, PrimaryReport
 from notfallserver.server.settings import Settings
@@ -192,8 +193,24 @@ def test_grave_events_are_incidents_of_whom_they_concern(scene: Scene) -> None:
 def test_what_people_typed_can_not_become_markup(scene: Scene, language: str) -> None:
     uuid = scene.add(1, "shop", BEGIN - DAY)
     scene.tell(uuid, BEGIN + DAY, "refused", who="<script>x</script>")
-    html = PaperWords().paper(scene.gather().report, language).html
+    html = PaperWords().paper(scene.gather().report, language, "").html
     assert "<script>" not in html and "&lt;script&gt;" in html
+
+
+@pytest.mark.parametrize("language", ["de", "en"])
+def test_of_one_server_alone_nothing_is_told_of_others(scene: Scene, language: str) -> None:
+    for number, name in ((1, "shop"), (2, "ledger")):
+        uuid = scene.add(number, name, BEGIN - DAY)
+        scene.copies(uuid, BEGIN - DAY, END)
+        scene.tell(uuid, BEGIN + DAY, "refused", who=f"who-of-{name}")
+    scene.tell(None, BEGIN + DAY, "logins-braked", who="who-of-all")
+    report = scene.gather().report
+    told = {one.name: alone(report, one) for one in report.primaries}
+    assert {name: one.summary.primaries for name, one in told.items()} == {"shop": 1, "ledger": 1}
+    html = PaperWords().paper(told["shop"], language, "shop").html
+    assert "who-of-shop" in html
+    for other in ("ledger", "who-of-all"):
+        assert other not in html
 
 
 def test_where_the_catalogue_was_lost_the_pool_knows_what_was_proved(scene: Scene) -> None:

@@ -176,7 +176,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     monkeypatch.setattr(rescue_work, "check_disk", lambda disk: None)
     path = property(lambda disk: f"/{made.files[disk.name]}")
     monkeypatch.setattr("notfallserver.rescue.targets.TargetDisk.path", path)
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while not made.catalogue.targets.all():
         assert time.monotonic() < until
         time.sleep(0.01)
@@ -240,7 +240,7 @@ def test_a_cancelled_one_leaves_nothing_and_lets_the_machine_go(scene: Scene) ->
     row = scene.catalogue.primaries.find("shop")
     assert not scene.pool.primary(row.uuid).paths.incoming.exists()
     assert scene.catalogue.targets.by_code(scene.code).state == "free"
-    until = time.monotonic() + 10
+    until = time.monotonic() + 30
     while scene.work.report()["state"] != "idle":
         assert time.monotonic() < until, scene.work.report()
         time.sleep(0.01)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from notfallserver.server.cycle.state import State
@@ -14,6 +15,7 @@ from notfallserver.server.report.tree import (
     Light,
     PrimaryReport,
     Proof,
+    Report,
     Summary,
 )
 
@@ -63,6 +65,12 @@ def light_of(findings: Sequence[Finding]) -> Light:
     """The worst of all."""
     lights = {one.light for one in findings}
     return Light.BAD if Light.BAD in lights else Light.WARN if lights else Light.GOOD
+
+
+def alone(report: Report, one: PrimaryReport) -> Report:
+    """The report of one primary, for whoever may not see the others: without them, and without
+    what happened to the emergency server itself but for its downtimes."""
+    return replace(report, primaries=(one,), summary=sum_up([one]), incidents=(), pool=None)
 
 
 def sum_up(primaries: Sequence[PrimaryReport]) -> Summary:

@@ -1,9 +1,10 @@
-"""The program that makes a signed PDF of a page, in a process of its own.
+"""The program that makes signed PDFs of pages, in a process of its own.
 
 Laying out text takes a processor for seconds and memory that Python does not give back; none of it
 shall hold up agents. It takes a JSON object on standard input (see :class:`Order`) and answers with
-the PDF in Base64 on standard output: it writes no file, so one that outlives a killed server spoils
-nothing. The page can load nothing but the pictures that were named: no file, no address.
+the PDFs in Base64, a line each, on standard output: it writes no file, so one that outlives a
+killed server spoils nothing. The page can load nothing but the pictures that were named: no file,
+no address.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import base64
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,36 +29,36 @@ SCHEME = "picture:"
 
 @dataclass(frozen=True)
 class Order:
-    """``pictures`` by SHA-256; all paths are absolute. ``name`` and ``reason`` stand in the
-    signature."""
+    """``pages`` are HTML, and why each is signed; ``pictures`` by SHA-256; all paths are absolute.
+    ``name`` and the reason stand in the signature."""
 
-    html: str
+    pages: Sequence[tuple[str, str]]
     pictures: Mapping[str, str]
     name: str
-    reason: str
     key: str
     certificate: str
     ca: str
 
 
-def print_page(order: Order) -> bytes:
-    """Have it done; the signed PDF."""
+def print_pages(order: Order) -> list[bytes]:
+    """Have it done; the signed PDFs."""
     done = run(
         [sys.executable, "-W", "ignore", "-m", PROGRAM],
         text_in=json.dumps(asdict(order)),
         timeout=TIMEOUT_S,
         environment={"PYTHONPATH": str(Path(notfallserver.__file__).parents[1])},
     )
-    return base64.b64decode(done.out)
+    return [base64.b64decode(one) for one in done.out.split()]
 
 
 def main() -> None:
     os.nice(10)
     order = Order(**json.load(sys.stdin))
     signer = Signer(Path(order.key), Path(order.certificate), Path(order.ca))
-    pdf = lay_out(order.html, {key: Path(one) for key, one in order.pictures.items()})
-    signed = sign_pdf(pdf, signer, order.name, order.reason)
-    sys.stdout.write(base64.b64encode(signed).decode("ascii"))
+    pictures = {key: Path(one) for key, one in order.pictures.items()}
+    for html, reason in order.pages:
+        signed = sign_pdf(lay_out(html, pictures), signer, order.name, reason)
+        print(base64.b64encode(signed).decode("ascii"))
 
 
 def lay_out(html: str, pictures: Mapping[str, Path]) -> bytes:

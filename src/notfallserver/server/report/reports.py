@@ -13,6 +13,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Protocol
 
 from notfallserver.server.authority import Authority
@@ -22,6 +23,7 @@ from notfallserver.server.host.files import replace_file
 from notfallserver.server.records.jobs import Job
 from notfallserver.server.records.journal import Entry
 from notfallserver.server.report.gather import Gathered, Gatherer
+from notfallserver.server.report.judge import alone
 from notfallserver.server.report.months import (
     Month,
     due_months,
@@ -29,10 +31,10 @@ from notfallserver.server.report.months import (
     month_of,
     read_month,
 )
-from notfallserver.server.report.press import Order, print_page
+from notfallserver.server.report.press import Order, print_pages
 from notfallserver.server.report.shelf import SIGNATURE, TREE, Shelf, pdf_name
 from notfallserver.server.report.sign import Signer, sign_beside
-from notfallserver.server.report.tree import Report
+from notfallserver.server.report.tree import Light, Report
 from notfallserver.wire.errors import NotfallError
 
 log = logging.getLogger(__name__)
@@ -67,7 +69,8 @@ class Words(Protocol):
     def grave(self, entry: Entry) -> str:
         """What is told of it; empty where it is not grave."""
 
-    def paper(self, report: Report, language: str) -> Paper: ...
+    def paper(self, report: Report, language: str, server: str) -> Paper:
+        """``server``: the name of the one that the report is about; empty: about all."""
 
 
 class Reports:
@@ -172,24 +175,32 @@ class Reports:
         content = gathered.report.to_json()
         replace_file(place / TREE, content)
         replace_file(place / SIGNATURE, sign_beside(content, self._signer()))
-        for language in self._words.languages:
-            ctx.check()
-            ctx.progress("printing the report")
-            replace_file(place / pdf_name(language), self._printed(gathered, language))
+        self._print(ctx, gathered, place)
         ctx.check()
         hashes = {one.name: hashlib.sha256(one.read_bytes()).hexdigest() for one in place.iterdir()}
         self.shelf.put(month)
         self._tell(ctx, gathered.report, hashes)
         return {"month": str(month), "complete": gathered.report.complete, "sha256": hashes}
 
-    def _printed(self, gathered: Gathered, language: str) -> bytes:
-        paper, signer = self._words.paper(gathered.report, language), self._signer()
-        return print_page(
+    def _print(self, ctx: JobContext, gathered: Gathered, place: Path) -> None:
+        """The report of all, and of each primary that is still there."""
+        report = gathered.report
+        there = [one for one in report.primaries if one.light is not Light.GONE]
+        for name, told in [("", report), *((one.name, alone(report, one)) for one in there)]:
+            ctx.check()
+            ctx.progress("printing the report")
+            papers = [self._words.paper(told, one, name) for one in self._words.languages]
+            printed = self._printed(gathered, papers)
+            for language, pdf in zip(self._words.languages, printed, strict=True):
+                replace_file(place / pdf_name(language, name), pdf)
+
+    def _printed(self, gathered: Gathered, papers: Sequence[Paper]) -> list[bytes]:
+        signer = self._signer()
+        return print_pages(
             Order(
-                html=paper.html,
+                pages=[(one.html, one.reason) for one in papers],
                 pictures={key: str(path) for key, path in gathered.pictures.items()},
                 name=f"Notfallserver {gathered.report.server}",
-                reason=paper.reason,
                 key=str(signer.key),
                 certificate=str(signer.certificate),
                 ca=str(signer.ca),

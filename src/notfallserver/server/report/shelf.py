@@ -1,12 +1,15 @@
 """Where reports lie: ``data_dir/reports/2026-10/``.
 
 ``report.json`` (the tree), ``report.json.p7s`` (its signature), ``report-de.pdf`` and
-``report-en.pdf``. They are made in ``2026-10.new`` and come to their place by one rename, so that
-what is there is whole. A report that is made again takes the place of the one before.
+``report-en.pdf``, and of each server alone ``report-de-NAME.pdf``. They are made in
+``2026-10.new`` and come to their place by one rename, so that what is there is whole. A report
+that is made again takes the place of the one before.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,21 +23,33 @@ TREE, SIGNATURE = "report.json", "report.json.p7s"
 _UNFINISHED = ".new"
 
 
-def pdf_name(language: str) -> str:
-    return f"report-{language}.pdf"
+PDF = r"report-(?P<language>[a-z]{2})(-(?P<server>[A-Za-z0-9][A-Za-z0-9._-]{0,62}))?\.pdf"
+NAME = rf"^({PDF}|report\.json(\.p7s)?)$"
+"""Of a report's file."""
+
+
+def pdf_name(language: str, server: str = "") -> str:
+    """Of the report of all, or of one server alone."""
+    return f"report-{language}{'-' if server else ''}{server}.pdf"
 
 
 def told_name(month: str, name: str) -> str:
     """What a file is called where it no longer lies in its month's directory."""
-    if name.startswith(TREE):
-        return f"notfallserver-{month}{name.removeprefix('report')}"
-    stem, dot, end = name.partition(".")
-    return f"notfallserver-{month}{stem.removeprefix('report')}{dot}{end}"
+    return f"notfallserver-{month}{name.removeprefix('report')}"
+
+
+def papers_of(files: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The PDFs by server (empty: of all) and language."""
+    found: dict[str, dict[str, str]] = {}
+    for name in files:
+        if told := re.fullmatch(PDF, name):
+            found.setdefault(told["server"] or "", {})[told["language"]] = name
+    return {server: found[server] for server in sorted(found)}
 
 
 @dataclass(frozen=True)
 class Kept:
-    """One report; ``files`` are the names of what is there, the PDFs first."""
+    """One report; ``files`` are the names of what is there, the PDFs of all first."""
 
     month: Month
     report: Report
@@ -82,8 +97,10 @@ class Shelf:
                 status=500,
             ) from None
         names = {one.name for one in (self.directory / str(month)).iterdir()}
-        pdfs = sorted(one for one in names if one.endswith(".pdf"))
-        return Kept(month, report, (*pdfs, TREE, SIGNATURE))
+        papers = papers_of(sorted(names))
+        first = papers.pop("", {}).values()
+        others = (name for one in papers.values() for name in one.values())
+        return Kept(month, report, (*first, TREE, SIGNATURE, *others))
 
     def read(self, month: Month, name: str) -> bytes:
         """The content of one file."""

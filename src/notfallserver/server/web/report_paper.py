@@ -27,8 +27,9 @@ from notfallserver.server.web.words.history import GRAVE, happening
 from notfallserver.server.web.words.situation import Exact, Value, Words
 
 TITLE = "Report of %(month)s"
+ONE_TITLE = "Report of %(month)s: %(server)s"
 REASON = "Monthly report, signed by the emergency server that made it"
-TEXTS = (TITLE, REASON)
+TEXTS = (TITLE, ONE_TITLE, REASON)
 
 
 @dataclass(frozen=True)
@@ -105,13 +106,15 @@ class PaperWords:
         one = happening(entry)
         return one.event if one.grave else ""
 
-    def paper(self, report: Report, language: str) -> Paper:
+    def paper(self, report: Report, language: str, server: str) -> Paper:
         spoken = speech(language)
-        title = spoken.say(TITLE) % {"month": month_name(spoken, report.month)}
+        values = {"month": month_name(spoken, report.month), "server": server}
+        title = spoken.say(ONE_TITLE if server else TITLE) % values
         html = spoken.page(
             "report/report.html",
             title=title,
             report=report,
+            server=server,
             writing=Writing(spoken, report.time_zone),
             told=told,
             scheme=SCHEME,

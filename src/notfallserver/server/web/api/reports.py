@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from notfallserver.server.report.months import read_month
-from notfallserver.server.report.shelf import Kept, told_name
+from notfallserver.server.report.shelf import NAME, Kept, told_name
 from notfallserver.server.report.tree import Light, Report, Summary
 from notfallserver.server.web.answers import JobAnswer
 from notfallserver.server.web.language import speech
@@ -21,7 +21,7 @@ from notfallserver.server.web.words.report import sentence, worst
 router = APIRouter(tags=["reports"])
 
 Month = Annotated[str, Path(max_length=10, description="as 2026-10")]
-Name = Annotated[str, Path(pattern=r"^report(-[a-z]{2})?\.(pdf|json|json\.p7s)$")]
+Name = Annotated[str, Path(pattern=NAME, description="as report-de.pdf; see the list's files")]
 TYPES = {
     ".pdf": "application/pdf",
     ".json": "application/json",

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from notfallserver.server.report.months import Month, local_zone, month_of
 from notfallserver.server.report.reports import JOB
+from notfallserver.server.report.shelf import papers_of
 from notfallserver.server.web.answers import JobAnswer
 from notfallserver.server.web.api.metrics import metrics_state
-from notfallserver.server.web.api.reports import file_answer
+from notfallserver.server.web.api.reports import Month as MonthName
+from notfallserver.server.web.api.reports import Name, file_answer
 from notfallserver.server.web.page.show import go, show, speech_of
 from notfallserver.server.web.peer import house_of
 from notfallserver.server.web.people import Administrator, Operator, Person
@@ -47,8 +48,8 @@ def authority(request: Request, who: Person) -> Response:
 @router.get("/reports/{month}/{name}")
 def take(
     request: Request,
-    month: Annotated[str, Path(max_length=10)],
-    name: Annotated[str, Path(pattern=r"^report(-[a-z]{2})?\.(pdf|json|json\.p7s)$")],
+    month: MonthName,
+    name: Name,
     who: Person,
 ) -> Response:
     return file_answer(request, month, name)
@@ -77,6 +78,7 @@ def _show(request: Request, token: str = "") -> Response:
         "reports": [
             (one, month_name(spoken, one.report.month)) for one in house.reports.shelf.all()
         ],
+        "papers_of": papers_of,
         "sentence": sentence,
         "worst": worst,
         "job": JobAnswer.of(jobs[0]) if jobs else None,
