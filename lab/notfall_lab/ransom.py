@@ -16,6 +16,7 @@ import random
 import shutil
 import sqlite3
 import subprocess
+import sysconfig
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -27,25 +28,17 @@ from PIL import Image
 
 PAGE = 4096
 KEY = "correct horse battery staple"
-SOURCES = ("/usr/share/doc", "/usr/lib/python3", "/usr/share/perl5", "/usr/share/perl")
-"""Where texts come from; what a machine does not have is left out."""
-
-
-ENDINGS = (".py", ".pm", "copyright", ".txt", ".html", ".gz")
+SOURCE = sysconfig.get_path("stdlib")
+"""Where texts come from: the same on every machine of one release, whatever else is installed."""
+OTHERS = {"distutils", "idlelib", "lib2to3", "test", "tkinter", "turtledemo"}
+"""What is there only where other packages are."""
 
 
 @lru_cache
 def sources() -> tuple[Path, ...]:
-    """Files with real texts that this machine has, in a fixed order."""
-    known: list[Path] = []
-    for place in map(Path, SOURCES):
-        for folder, folders, names in os.walk(place):
-            folders.sort()
-            here = (Path(folder, one) for one in sorted(names) if one.endswith(ENDINGS))
-            known += [one for one in here if one.is_file()]
-            if len(known) > 6000:
-                break
-    return tuple(known)
+    """Files with real texts, in a fixed order."""
+    known = sorted(Path(SOURCE).rglob("*.py"))
+    return tuple(one for one in known if not OTHERS & set(one.parts))
 
 
 def texts(seed: int, total: int) -> Iterator[bytes]:
@@ -54,8 +47,7 @@ def texts(seed: int, total: int) -> Iterator[bytes]:
     random.Random(seed).shuffle(known)
     while total > 0:
         for one in known:
-            content = gzip.decompress(one.read_bytes()) if one.suffix == ".gz" else one.read_bytes()
-            if content:
+            if content := one.read_bytes():
                 yield content[: 1 << 20]
                 total -= len(content)
                 if total <= 0:

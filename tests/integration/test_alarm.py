@@ -21,11 +21,13 @@ from notfall_lab.ransom import (
     in_place,
     make_company,
     one_large_file,
+    texts,
     victims,
     write_log,
 )
 from notfallserver.agent.ntfs.volume import Volume
 from notfallserver.agent.ntfs.watched import look_at_files
+from notfallserver.wire.blocks import BLOCK
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -37,6 +39,14 @@ def keys(scene: Company) -> set[str]:
 
 def log_something(scene: Company) -> None:
     write_log(scene.place / "var" / "journal" / "app.log", random.Random(3), 1 << 20)
+
+
+def write_reports(folder: Path, count: int) -> list[Path]:
+    """Texts of four blocks each: what of smaller files shares blocks with others tells less."""
+    made = [folder / f"report{number}.txt" for number in range(count)]
+    for seed, one in enumerate(made, 100):
+        one.write_bytes(b"".join(texts(seed, 4 * BLOCK))[: 4 * BLOCK])
+    return made
 
 
 def test_a_week_of_work_is_calm_and_an_attack_after_it_is_noticed_at_once(tmp_path: Path) -> None:
@@ -64,16 +74,17 @@ def test_a_week_of_work_is_calm_and_an_attack_after_it_is_noticed_at_once(tmp_pa
 def test_blocks_alone_tell_it_where_no_file_is_watched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As for a stand-in, whose agent is not asked; a tenth each day, and only the database."""
+    """As for a stand-in, whose agent is not asked; a few each day, and only the database."""
     monkeypatch.setattr("notfallserver.agent.run.look_at_files", lambda _: [])
     with company(tmp_path, 300) as scene:
         make_company(scene.place, 40)
+        reports = write_reports(scene.place / "home", 24)
         scene.day()
         log_something(scene)
         scene.day()
-        held, files = scene.newest, victims(scene.place / "home")
+        held = scene.newest
         for day in range(6):
-            in_place(files[day::20])
+            in_place(reports[day::6])
             scene.day()
             if scene.alarm:
                 break
