@@ -28,6 +28,9 @@ GIB = 1 << 30
 WELL = Facts(
     pool_size=1000 * GIB,
     pool_free=500 * GIB,
+    disk_free=50 * GIB,
+    disk_size=1200 * GIB,
+    pool_grows=0,
     full_in=None,
     clock_right=True,
     server_certificate_until=NOW + 3000 * DAY,
@@ -76,6 +79,11 @@ def test_that_copies_will_go_is_told_before_they_do() -> None:
         ({"pool_free": 49 * GIB}, "space", Grade.BAD),
         ({"pool_size": None, "pool_free": None}, "space", Grade.BAD),
         ({"full_in": 29 * DAY}, "forecast", Grade.WARNING),
+        ({"pool_grows": 60 * GIB}, "disk", Grade.BAD),
+        ({"pool_grows": 60 * GIB, "disk_size": 900 * GIB}, "disk", Grade.WARNING),
+        ({"disk_free": GIB}, "disk", Grade.WARNING),
+        ({"disk_free": GIB // 4}, "disk", Grade.BAD),
+        ({"disk_free": None}, "disk", Grade.BAD),
         ({"full_in": 6 * DAY}, "forecast", Grade.BAD),
         ({"clock_right": False}, "clock", Grade.WARNING),
         ({"server_certificate_until": NOW + 100 * DAY}, "server-certificate", Grade.WARNING),
@@ -113,7 +121,8 @@ def test_every_case_can_be_said_in_both_languages() -> None:
     cases = [
         WELL,
         replace(WELL, pool_free=GIB, full_in=20 * DAY, largest=64 * GIB, mute=("a", "b")),
-        replace(WELL, full_in=400 * DAY, bridge_there=False),
+        replace(WELL, full_in=400 * DAY, bridge_there=False, pool_grows=60 * GIB),
+        replace(WELL, disk_free=GIB),
     ]
     for language in ("en", "de"):
         spoken = speech(language)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from shutil import disk_usage
 from typing import TypeVar
 
 from notfallserver.server.authority import Authority
@@ -31,6 +32,8 @@ T = TypeVar("T")
 class Facts:
     """Sizes in bytes; ``full_in`` is None while it can't be foreseen.
 
+    ``disk_free`` and ``disk_size`` are of the disk with the server's own data; a pool in a file
+    there may still grow by ``pool_grows``.
     ``accelerators`` is None when the hypervisor does not answer. ``largest`` is the memory of the
     largest primary, ``memory`` what a stand-in can get here. ``mute`` are the receivers to whom
     nothing has got through for an hour. Below ``make_room`` percent versions go before their time;
@@ -40,6 +43,9 @@ class Facts:
 
     pool_size: int | None
     pool_free: int | None
+    disk_free: int | None
+    disk_size: int | None
+    pool_grows: int
     full_in: timedelta | None
     clock_right: bool | None
     server_certificate_until: datetime | None
@@ -72,6 +78,8 @@ def collect(means: Means, authority: Authority) -> Facts:
     space = _ask("pool", means.pool.free)
     if space:
         catalogue.space.note(Sample(now, size=space[1], free=space[0]))
+    disk = _ask("disk", lambda: disk_usage(settings.data_dir))
+    below = _ask("disk below the pool", means.pool.room.below)
     expiry = _ask("certificates", authority.expiry)
     info = _ask("hypervisor", means.hypervisor.info)
     gateways = _ask("gateways", all_gateways)
@@ -84,6 +92,9 @@ def collect(means: Means, authority: Authority) -> Facts:
     return Facts(
         pool_size=space[1] if space else None,
         pool_free=space[0] if space else None,
+        disk_free=disk.free if disk else None,
+        disk_size=disk.total if disk else None,
+        pool_grows=below.grows if below else 0,
         full_in=time_until_full(catalogue.space.samples(), space[1], space[0], now)
         if space
         else None,

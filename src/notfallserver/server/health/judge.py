@@ -16,6 +16,8 @@ from notfallserver.server.offload.place import Standing
 
 LITTLE, VERY_LITTLE = 0.15, 0.05
 """Free share of the pool below which it is told, and below which it is an alarm."""
+OWN_LITTLE, OWN_VERY_LITTLE = 2 << 30, 512 << 20
+"""Free bytes on the server's own disk: its records need some, whatever else lies there."""
 WARNED = 0.05
 """So much of the pool before versions go before their time it is told that they will."""
 SOON, VERY_SOON = timedelta(days=30), timedelta(days=7)
@@ -46,6 +48,7 @@ def judge(facts: Facts, now: datetime) -> tuple[Finding, ...]:
     return (
         _space(facts),
         _forecast(facts),
+        _disk(facts),
         _hypervisor(facts),
         _memory(facts),
         _bridge(facts),
@@ -89,6 +92,20 @@ def _forecast(facts: Facts) -> Finding:
     return Finding(
         "forecast", grade, "filling" if grade is Grade.GOOD else "full-soon", {"time": time}
     )
+
+
+def _disk(facts: Facts) -> Finding:
+    if not facts.disk_size or facts.disk_free is None:
+        return Finding("disk", Grade.BAD, "disk-unknown")
+    values = {"free": _gib(facts.disk_free), "grows": _gib(facts.pool_grows)}
+    share = facts.disk_free / facts.disk_size
+    if facts.disk_free < OWN_LITTLE:
+        grade = Grade.BAD if facts.disk_free < OWN_VERY_LITTLE else Grade.WARNING
+        return Finding("disk", grade, "disk-out", values)
+    if facts.pool_grows > facts.disk_free and share < LITTLE:
+        grade = Grade.BAD if share < VERY_LITTLE else Grade.WARNING
+        return Finding("disk", grade, "disk-below", values)
+    return Finding("disk", Grade.GOOD, "disk-enough", values)
 
 
 def _hypervisor(facts: Facts) -> Finding:

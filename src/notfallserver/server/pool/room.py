@@ -28,6 +28,16 @@ def reserve_of(size: int) -> int:
 
 
 @dataclass(frozen=True)
+class Below:
+    """The disk on which the pool's image file lies, in bytes; the file may still grow by
+    ``grows``."""
+
+    free: int
+    size: int
+    grows: int
+
+
+@dataclass(frozen=True)
 class Room:
     """Of the pool in the directory ``root``, which is in the file ``image`` if there is one."""
 
@@ -39,6 +49,13 @@ class Room:
         usage = disk_usage(self.root)
         return usage.free, usage.total
 
+    def below(self) -> Below | None:
+        """None where the pool is in no file."""
+        if self.image is None:
+            return None
+        disk, file = disk_usage(self.image.parent), self.image.stat()
+        return Below(disk.free, disk.total, max(file.st_size - file.st_blocks * 512, 0))
+
     def need(self) -> None:
         """Refuse to take more when there is little left."""
         free, size = self.free()
@@ -47,14 +64,12 @@ class Room:
             free, size = self.free()
         if free < reserve_of(size):
             raise pool_full("The image pool is full.")
-        if self.image is not None:
-            beside = disk_usage(self.image.parent)
-            grows = self.image.stat()
-            if beside.free < min(reserve_of(beside.total), grows.st_size - grows.st_blocks * 512):
-                raise pool_full(
-                    f"The disk that holds the image pool ({self.image}) is full.",
-                    "Make room on that disk, or give the pool a larger one; then replicate again.",
-                )
+        below = self.below()
+        if below is not None and below.free < min(reserve_of(below.size), below.grows):
+            raise pool_full(
+                f"The disk that holds the image pool ({self.image}) is full.",
+                "Make room on that disk, or give the pool a larger one; then replicate again.",
+            )
 
 
 @contextmanager

@@ -12,6 +12,7 @@ NEEDS_LOOK = "The emergency server itself needs a look"
 TITLES = {
     "space": "Space for copies",
     "forecast": "Space in the coming weeks",
+    "disk": "The emergency server's own disk",
     "hypervisor": "Running stand-ins",
     "memory": "Memory for stand-ins",
     "bridge": "Network of the stand-ins",
@@ -53,6 +54,21 @@ CASES: dict[str, tuple[str, str]] = {
         "At this pace it is full in about %(time)s.",
         "Order disks in time, or keep fewer copies.",
     ),
+    "disk-unknown": (
+        "It can't be told how full it is.",
+        "Look whether it is healthy.",
+    ),
+    "disk-out": (
+        "Only %(free)s are free; when it is full, nothing can be noted and no copy be made.",
+        "Make room on it: move away what does not belong to the emergency server.",
+    ),
+    "disk-below": (
+        "Only %(free)s are free, but the place for copies lies there in a file that may still grow "
+        "by %(grows)s.",
+        "Make room on it, or move that file to a larger disk, or new copies will fail before their "
+        "place is full.",
+    ),
+    "disk-enough": ("%(free)s are free.", ""),
     "hypervisor-silent": (
         "The part that runs stand-ins (libvirt) does not answer: no stand-in can start.",
         "Restart libvirtd, or the emergency server. If it stays so, call whoever looks after it.",
