@@ -1,8 +1,9 @@
 """The order of all tests: `make test` runs them on two processors, and the longest begin first.
 
 And for those that keep passwords themselves: quick hashes. For those that name addresses of nobody:
-no way leads there. For those that mount: what others have mounted is not theirs. For those that
-open registry hives: Debian's hivex, which no package index has, also in the virtual environment.
+no way leads there. For those that mount: what others have mounted is not theirs, and what their
+agents leave in the kernel lies where no other's agents look. For those that open registry hives:
+Debian's hivex, which no package index has, also in the virtual environment.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 import pytest
 from argon2 import PasswordHasher
 
+from notfallserver.agent import place
 from notfallserver.server.records import passwords
 
 pytest.register_assert_rewrite("notfall_lab")  # its checks, too, say what they saw
@@ -80,3 +82,8 @@ def _mount_for_oneself() -> None:
     if libc.unshare(MOUNTS) != 0:
         raise OSError(ctypes.get_errno(), "no mounts of one's own")
     subprocess.run(["mount", "--make-rslave", "/"], check=True, timeout=10)
+    # An agent that leaves removes a place of mounts that no agent it can see uses; and whatever is
+    # mounted there in another namespace goes with it.
+    place.ROOT.mkdir(exist_ok=True)
+    line = ["mount", "-t", "tmpfs", "-o", "mode=755", "notfall-tests", str(place.ROOT)]
+    subprocess.run(line, check=True, timeout=10)

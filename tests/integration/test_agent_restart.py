@@ -158,6 +158,7 @@ def test_killed_at_any_instant_no_write_is_forgotten(
     plans += [(number, True, False) for number in range(SEALED, len(INSTANTS))]
     plans += [(SEALED, False, True), (SEALED - 1, False, True)]
     left_out = 0
+    caplog.set_level("INFO", "notfall-agent")
     with ExitStack() as load:
         load.enter_context(Records(machine))
         load.enter_context(Scatter(machine))
@@ -182,12 +183,13 @@ def test_killed_at_any_instant_no_write_is_forgotten(
             if removed:
                 receiver.store.remove_version(sealed)
             outcome = replicate(receiver)
-            if LEFT_OUT in caplog.text + killed.stderr:
+            told = f"{INSTANTS[number]}: {killed.stderr}{caplog.text}"
+            if LEFT_OUT in told:
                 left_out += 1
                 assert outcome.read_all or LEFT_OUT in killed.stderr
             else:
                 knows_other = number >= SEALED and (number == SEALED) != removed
-                assert outcome.read_all == (knows_other and not remembered), INSTANTS[number]
+                assert outcome.read_all == (knows_other and not remembered), told
             check_equal(receiver, copies)
     assert left_out < len(plans) / 4
 

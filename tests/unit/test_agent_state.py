@@ -52,18 +52,11 @@ def test_a_record_that_is_not_understood_is_none(tmp_path: Path, part: str, inst
     assert read_state(tmp_path / "state") is None
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        replace(STATE, boot="other"),
-        replace(STATE, primary="other"),
-        replace(STATE, layout="other"),
-        replace(STATE, tracker="other"),
-    ],
-)
-def test_a_record_counts_only_for_what_it_was_made_for(other: State) -> None:
-    assert STATE.is_for(replace(STATE, since="", held=[]))
-    assert not STATE.is_for(other)
+@pytest.mark.parametrize("what", ["boot", "primary", "layout", "tracker"])
+def test_a_record_counts_only_for_what_it_was_made_for(what: str) -> None:
+    assert STATE.differs(replace(STATE, since="", held=[])) == ""
+    other = State(**{**vars(STATE), what: "other"})
+    assert STATE.differs(other) == what
 
 
 def test_a_disk_that_took_the_place_of_another_is_another_layout() -> None:

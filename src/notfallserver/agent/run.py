@@ -9,6 +9,7 @@ The last run of a handover shuts down what works here after the hot passes, and 
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from contextlib import ExitStack
@@ -43,6 +44,8 @@ from notfallserver.wire.blocks import BLOCK
 from notfallserver.wire.client import Throttle
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.frames import readable_codecs
+
+log = logging.getLogger("notfall-agent")
 
 AHEAD = 4
 """So many frames are read, under way or being stored while the workers are at work on others. Not
@@ -153,6 +156,9 @@ class Replication:
         sender.unasked = begun.empty
         self._cleanup.callback(self._ledger.changes.rest)
         tracked = bool(begun.base and self._ledger.since == begun.base)
+        if begun.base and not tracked:
+            since = self._ledger.since or "no version"
+            log.info("reading all: writes are known since %s, not %s", since, begun.base)
         deep = self._deep and tracked  # where nothing is known, nothing can be compared
         passes = Passes(self._settings, self._protected, disks, self._ledger, sender, self._talk)
         companion = self._cleanup.enter_context(self._meeting.join(passes))

@@ -40,16 +40,24 @@ class Keeping:
     def resume(self, wanted: State, watched: Sequence[Watched]) -> Optional[Tuple[State, Tracker]]:
         """What a predecessor left for the same boot, primary and disks, if it has no gap."""
         state = read_state(self._place.state)
-        if state is None or not state.is_for(replace(wanted, tracker=state.tracker)):
+        if state is None:
+            log.info("nothing is known of what was written before: there is no record")
+            return None
+        if other := state.differs(replace(wanted, tracker=state.tracker)):
+            log.info("what is known of written blocks is of another %s", other)
             return None
         try:
             tracker = Tracker(watched, self._pins.open(PARTS))
-        except OSError:
+        except OSError as error:
+            log.warning("reading all again: the tracker is not there any more (%s)", error)
             return None
         if tracker.is_called(state.tracker):
-            if not (why := tracker.broken()):
-                return state, tracker
-            log.warning("reading all again: %s", why)
+            why = tracker.broken()
+        else:
+            why = "the tracker is another one"
+        if not why:
+            return state, tracker
+        log.warning("reading all again: %s", why)
         tracker.close()
         return None
 

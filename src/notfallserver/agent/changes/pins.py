@@ -49,7 +49,7 @@ class Pins:
             if not self._place.filesystem.is_mount():
                 kernel.mount("bpf", str(self._place.filesystem), "bpf")
                 self._place.filesystem.chmod(0o700)  # a new one is open to everybody
-        self._directory.mkdir(mode=0o700, exist_ok=True)
+            self._directory.mkdir(mode=0o700, exist_ok=True)  # from now on nobody unmounts it
         for name, handle in handles.items():
             _named(_PIN, self._directory / name, handle)
 

@@ -32,11 +32,10 @@ class State:
     sealing: str = ""
     promised: List[List[Run]] = field(default_factory=list)
 
-    def is_for(self, other: State) -> bool:
-        return all(
-            getattr(self, name) == getattr(other, name)
-            for name in ("boot", "primary", "layout", "tracker")
-        )
+    def differs(self, other: State) -> str:
+        """In what of the first four, empty where in nothing."""
+        names = ("boot", "primary", "layout", "tracker")
+        return next((one for one in names if getattr(self, one) != getattr(other, one)), "")
 
 
 def layout_mark(disks: Sequence[Protected]) -> str:
