@@ -227,7 +227,9 @@ class ServerProcess:
 
     def job(self, job: str) -> dict[str, Any]:
         with self.root() as root:
-            row: dict[str, Any] = root.get(f"/api/v1/jobs/{job}").json()
+            answer = root.get(f"/api/v1/jobs/{job}")
+            assert answer.status_code == 200, answer.text
+            row: dict[str, Any] = answer.json()
             return row
 
     def await_job(self, job: str, seconds: float = 60) -> dict[str, Any]:
