@@ -6,9 +6,14 @@ import time
 from collections.abc import Callable
 
 LOOK_S = 0.1
+PATIENCE_S = 180.0
+"""What takes seconds may take so long on a machine that is busy or slow. It says nothing of how
+fast something must be: where that matters, a test names a time of its own."""
 
 
-def until(happened: Callable[[], object], seconds: float = 60, look: float = LOOK_S) -> None:
+def until(
+    happened: Callable[[], object], seconds: float = PATIENCE_S, look: float = LOOK_S
+) -> None:
     """Return when it has happened; looks every ``look`` seconds, gives up after ``seconds``."""
     give_up = time.monotonic() + seconds
     while not happened():
@@ -16,6 +21,6 @@ def until(happened: Callable[[], object], seconds: float = 60, look: float = LOO
         time.sleep(look)
 
 
-def until_soon(happened: Callable[[], object], seconds: float = 60) -> None:
+def until_soon(happened: Callable[[], object], seconds: float = PATIENCE_S) -> None:
     """The same where the very moment matters, and looking costs nothing."""
     until(happened, seconds, 0.005)

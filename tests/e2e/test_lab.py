@@ -16,6 +16,7 @@ from notfall_lab.machine import HardDisk, Hardware, Machine
 from notfall_lab.namespace import Network
 from notfall_lab.orders import read_file
 from notfall_lab.own_lab import own_name
+from notfall_lab.patience import PATIENCE_S
 from notfall_lab.recipe_guest import BIOS, Recipe
 from notfall_lab.timeline import Timeline
 
@@ -70,7 +71,7 @@ os.kill(os.getpid(), signal.SIGKILL)
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert done.returncode == -9, done.stderr
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE_S
     while Path(f"/proc/{int(done.stdout)}").exists():
         assert time.monotonic() < until
         time.sleep(0.05)

@@ -15,7 +15,7 @@ import pytest
 from notfall_lab import cycle
 from notfall_lab.cycle import BOOT_S, Play, TargetSpec
 from notfall_lab.hands import COPY_S
-from notfall_lab.patience import until
+from notfall_lab.patience import PATIENCE_S, until
 from notfall_lab.recipe_guest import UEFI
 from notfall_lab.timeline import Timeline
 from notfall_lab.world import World
@@ -81,7 +81,7 @@ def primary_dies_in_a_replication(play: Play) -> None:
 
 def activation_survives_the_server(play: Play) -> None:
     play.orders.stop()
-    give_up = time.monotonic() + 60
+    give_up = time.monotonic() + PATIENCE_S
     while play.world.primary(play.name)["state"] != "outage":
         assert time.monotonic() < give_up
         time.sleep(0.5)

@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from notfall_lab.patience import PATIENCE_S
 from notfallserver.agent.config import Settings, settings_text
 from notfallserver.server.agent_package import pack_agent
 from notfallserver.server.authority import create_authority
@@ -232,7 +233,7 @@ def mounted(device: str, place: Path, *options: str) -> Iterator[Path]:
 
 def _unmount(place: Path) -> None:
     """The watchdog of an agent that was killed may hold the place a moment longer."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE_S
     while True:
         try:
             command("umount", place)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import bcrypt
 
+from notfall_lab.patience import PATIENCE_S
 from notfallserver.server.host.run import run
 
 USER, PASSWORD = "admin", "secret-7"
@@ -133,7 +134,7 @@ def _running(line: Sequence[str], directory: Path) -> Iterator[None]:
 
 
 def _await_port(port: int) -> None:
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE_S
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()

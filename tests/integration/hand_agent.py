@@ -14,6 +14,7 @@ from typing import Any
 
 from server_process import MACHINE, ServerProcess
 
+from notfall_lab.patience import PATIENCE_S
 from notfallserver.wire.blocks import BLOCK, HOLE, block_count, hash_block
 from notfallserver.wire.client import Client, tls_context
 from notfallserver.wire.errors import NotfallError
@@ -124,7 +125,7 @@ class HandAgent:
     def protect(self) -> str:
         """A version, and the server has taken note of it."""
         stamp = self.replicate()
-        until = time.monotonic() + 30
+        until = time.monotonic() + PATIENCE_S
         with self._server.root() as root:
             while root.get(f"/api/v1/primaries/{self.name}").json()["state"] != "normal":
                 assert time.monotonic() < until
@@ -133,7 +134,7 @@ class HandAgent:
 
     def await_taken(self, stamp: str) -> None:
         """Return when the server shows this version as the newest."""
-        until = time.monotonic() + 30
+        until = time.monotonic() + PATIENCE_S
         with self._server.root() as root:
             while (
                 root.get(f"/api/v1/primaries/{self.name}").json()["newest_version"] != stamp

@@ -16,6 +16,7 @@ from typing import Any
 from hand_agent import HandAgent
 from server_process import ServerProcess
 
+from notfall_lab.patience import PATIENCE_S
 from notfallserver.server.host.mount import unmount_image
 from notfallserver.server.offload.places import Places
 from notfallserver.wire.blocks import BLOCK, block_count
@@ -126,7 +127,7 @@ def engines(server: ServerProcess) -> list[int]:
 
 def kill_engine_when(server: ServerProcess, ready: Callable[[], bool]) -> None:
     """Kill it at once (as the kernel does), as soon as it has come so far."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_S
     while not (ready() and engines(server)):
         assert time.monotonic() < until
         time.sleep(0.01)

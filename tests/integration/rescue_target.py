@@ -14,6 +14,7 @@ from typing import Any
 from hand_agent import HandAgent
 from server_process import ServerProcess
 
+from notfall_lab.patience import PATIENCE_S
 from notfallserver.rescue.pull import Puller, PullProgress
 from notfallserver.rescue.secret import pairing_code
 from notfallserver.rescue.targets import read_disks
@@ -113,7 +114,7 @@ def state_of(server: ServerProcess, agent: HandAgent) -> str:
 
 
 def await_state(server: ServerProcess, agent: HandAgent, state: str) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_S
     while (now := state_of(server, agent)) != state:
         assert time.monotonic() < until, (now, server.log()[-3000:])
         time.sleep(0.2)

@@ -23,6 +23,7 @@ from typing import Any
 
 import httpx
 
+from notfall_lab.patience import PATIENCE_S
 from notfallserver.server import rescue_medium
 from notfallserver.server.host.clone import can_reflink
 from notfallserver.server.host.mount import unmount_image
@@ -142,7 +143,7 @@ class ServerProcess:
                 stdout=log,
                 stderr=log,
             )
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE_S
         while self.process.poll() is None and time.monotonic() < until:
             if self.notfall_answers():
                 return
@@ -232,7 +233,7 @@ class ServerProcess:
             row: dict[str, Any] = answer.json()
             return row
 
-    def await_job(self, job: str, seconds: float = 60) -> dict[str, Any]:
+    def await_job(self, job: str, seconds: float = PATIENCE_S) -> dict[str, Any]:
         """The job when it is over."""
         until = time.monotonic() + seconds
         while not (row := self.job(job))["finished_at"]:

@@ -15,6 +15,7 @@ import pytest
 from agent_receiver import command, loop_device, mounted
 from carry_scene import SIZES, Scene, add_version
 
+from notfall_lab.patience import PATIENCE_S
 from notfallserver.server.cycle import boot_disks
 from notfallserver.server.cycle.boot_disks import Wish
 from notfallserver.server.media import block_devices, boot_disk
@@ -180,7 +181,7 @@ def test_a_disk_that_was_left_half_written_starts_nowhere(
 
     monkeypatch.setattr(boot_disk, "_write_rest", slow)
     job = begin(scene, named(target))
-    until = time.monotonic() + 20
+    until = time.monotonic() + PATIENCE_S
     while not reached:
         assert time.monotonic() < until
         time.sleep(0.01)

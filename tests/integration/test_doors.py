@@ -19,6 +19,7 @@ from hand_agent import FEW, HandAgent
 from server_process import MACHINE, ServerProcess
 from sqlalchemy import update
 
+from notfall_lab.patience import PATIENCE_S
 from notfallserver.server.host.files import read_json
 from notfallserver.server.pool.version import check_version
 from notfallserver.server.records.database import Database, now
@@ -470,7 +471,7 @@ def test_a_deep_run_is_ordered_and_what_it_finds_is_told_loudly(
         refused(root.post(path, json=wish), 409, "replication-under-way")
         agent.send_disk()
         agent.seal()
-        end = time.monotonic() + 30
+        end = time.monotonic() + PATIENCE_S
         while (answer := root.post(path, json=wish)).status_code == 409:
             assert time.monotonic() < end
             time.sleep(0.1)

@@ -15,6 +15,7 @@ import libvirt
 import pytest
 from carry_scene import MAC, SIZES, Scene
 
+from notfall_lab.patience import PATIENCE_S
 from notfallserver.server.cycle import exports
 from notfallserver.server.cycle.import_copy import copy_disk
 from notfallserver.server.cycle.normal.runs import Runs
@@ -170,7 +171,7 @@ def test_a_server_that_ends_begins_again_and_a_cancelled_export_leaves_nothing(
         return made
 
     def until_pinned() -> None:
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE_S
         while not list(scene.to.glob(".*/disk0.*")):
             assert time.monotonic() < until
             time.sleep(0.01)

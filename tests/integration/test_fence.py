@@ -19,6 +19,7 @@ from typing_guest import DISK
 
 from notfall_lab.browser import browser
 from notfall_lab.own_lab import own_lab
+from notfall_lab.patience import PATIENCE_S
 from notfallserver.server.fence.order import agents
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -154,7 +155,7 @@ def test_a_silent_device_holds_up_nothing_that_may_start(scene: Scene) -> None:
     told(scene.server, "fence", "set", "shop", "script/pull", text="wrong\n")
     assert told(scene.server, "activate", "shop", "--switch-off")["code"] == "fence-failed"
     scene.server.notfall("activate", "shop", "--no-follow")
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_S
     while not (job := told(scene.server, "primary", "show", "shop")["jobs"]) or (
         job[0]["progress"]["phase"] != "waiting for the service"
     ):

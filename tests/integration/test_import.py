@@ -17,6 +17,7 @@ import pytest
 from agent_receiver import command, loop_device
 from server_process import ServerProcess, running
 
+from notfall_lab.patience import PATIENCE_S
 from notfallserver.guest.look import look_inside
 from notfallserver.server.pool.version import Version, check_version
 
@@ -441,7 +442,7 @@ def test_a_killed_server_goes_on_and_a_cancelled_import_leaves_nothing(
 
 def _await_bytes(image: Path, count: int) -> None:
     """Until so much of an unfinished image is on the disk."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_S
     while not image.exists() or image.stat().st_blocks * 512 < count:
         assert time.monotonic() < until
         time.sleep(0.002)

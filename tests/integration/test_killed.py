@@ -16,6 +16,7 @@ from hand_agent import HandAgent
 from relay import Relay
 from server_process import ServerProcess, running
 
+from notfall_lab.patience import PATIENCE_S
 from notfallserver.server.pool.version import Version, check_version
 from notfallserver.wire.blocks import BLOCK
 
@@ -46,7 +47,7 @@ class Scene:
 
     def await_middle(self, job: str) -> None:
         """Return when about the half has arrived."""
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE_S
         while (row := self.server.job(job))["progress"]["done"] < SIZE * 2 // 5:
             assert row["finished_at"] is None and time.monotonic() < until, row
             time.sleep(0.05)

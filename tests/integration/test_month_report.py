@@ -24,7 +24,7 @@ from receiving import PASSWORD, USER, Mailbox, mailbox
 from server_process import ServerProcess, running
 from typer.testing import CliRunner
 
-from notfall_lab.patience import until
+from notfall_lab.patience import PATIENCE_S, until
 from notfallserver.server.authority import create_authority
 from notfallserver.server.cli import reports
 from notfallserver.server.pool.layout import make_stamp
@@ -279,7 +279,7 @@ def test_one_that_is_killed_while_it_makes_a_report_makes_it_afterwards(
         answer = root.post("/api/v1/reports", json={"month": str(PRESENT)})
         assert answer.status_code == 202, answer.text
         job = answer.json()["id"]
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE_S
         while not (server.data / "reports" / f"{PRESENT}.new" / "report.json").exists():
             assert time.monotonic() < until
             time.sleep(0.02)

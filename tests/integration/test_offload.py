@@ -15,7 +15,7 @@ from hand_agent import HandAgent
 from offload_scene import Away, engines, kill_engine_when, protect
 from server_process import ServerProcess, running
 
-from notfall_lab.patience import until, until_soon
+from notfall_lab.patience import PATIENCE_S, until, until_soon
 from notfallserver.server.pool.store import PrimaryStore
 from notfallserver.server.pool.version import check_version
 from notfallserver.wire.blocks import BLOCK
@@ -146,7 +146,7 @@ def test_killed_in_the_middle_it_goes_on_with_what_had_arrived(scene: Scene, vic
     else:
         until_soon(half_way)
         scene.server.kill()
-        until(lambda: not engines(scene.server), 20)  # it does not outlive its server
+        until(lambda: not engines(scene.server))  # it does not outlive its server
         scene.server.start()
     row = scene.server.await_job(job, 120)
     assert row["state"] == "done", row
@@ -163,7 +163,7 @@ def test_a_cancelled_one_ends_the_engine_and_holds_nothing_up(scene: Scene) -> N
     with scene.server.root() as root:
         assert root.post(f"/api/v1/jobs/{job}/cancel").status_code == 202
     assert scene.server.await_job(job)["state"] == "cancelled"
-    until(lambda: not engines(scene.server), 30)
+    until(lambda: not engines(scene.server))
     scene.away.done("run")
     # It needs the place for itself alone: an old lock would hold it, were it not let go.
     scene.away.done("check")
@@ -173,7 +173,7 @@ def test_no_secret_is_in_a_process_or_the_log(scene: Scene) -> None:
     scene.renew()
     job = scene.away.ask("run")
     lines = b""
-    until_time = time.monotonic() + 60
+    until_time = time.monotonic() + PATIENCE_S
     while not scene.server.job(job)["finished_at"] and time.monotonic() < until_time:
         for one in engines(scene.server):
             try:

@@ -20,7 +20,7 @@ from hand_agent import HandAgent
 from offload_scene import Away, protect
 from server_process import ServerProcess, free_port, running
 
-from notfall_lab.patience import until
+from notfall_lab.patience import PATIENCE_S, until
 from notfallserver.server.host.run import run
 from notfallserver.server.pool.version import check_version
 from notfallserver.wire.blocks import BLOCK
@@ -33,7 +33,7 @@ def serving(port: int, *line: str) -> Iterator[None]:
     """A service of this machine, from when its port answers."""
     with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            until_time = time.monotonic() + 60
+            until_time = time.monotonic() + PATIENCE_S
             while True:
                 try:
                     socket.create_connection(("127.0.0.1", port), 1).close()
@@ -143,8 +143,8 @@ def test_disks_in_rotation(carrier: tuple[ServerProcess, HandAgent], tmp_path: P
     assert away.refused("run") == "place-away"
     for number, uuid in enumerate(uuids):
         with loop_device(tmp_path / f"disk{number + 1}.img"):
-            until(lambda uuid=uuid: done(away, uuid), 60)  # type: ignore[misc]
-            until(lambda: str(away.folder) not in Path("/proc/mounts").read_text(), 20)
+            until(lambda uuid=uuid: done(away, uuid))  # type: ignore[misc]
+            until(lambda: str(away.folder) not in Path("/proc/mounts").read_text())
         protect(agent)
     held = [
         {one["version"] for one in away.contents(disk=uuid) if one["primary"]} for uuid in uuids

@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 from notfall_lab.browser import Seen, browser
 from notfall_lab.dryrun.house import PASSWORD
 from notfall_lab.dryrun.process import DryRun, dry_run
-from notfall_lab.patience import until
+from notfall_lab.patience import PATIENCE_S, until
 from notfallserver.server.cycle.choice import Role
 from notfallserver.server.cycle.outage.guard import Reason
 from notfallserver.server.pool.proof import Evidence, Grade
@@ -177,7 +177,7 @@ def api(dry: DryRun) -> Iterator[httpx.Client]:
 
 
 def state_of(client: httpx.Client, name: str, wanted: str) -> dict[str, object]:
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         found: dict[str, object] = client.get(f"/api/v1/primaries/{name}").json()
         if found["state"] == wanted:
@@ -209,7 +209,7 @@ def test_what_goes_wrong_in_the_world_goes_wrong_on_the_page(tmp_path: Path) -> 
         state_of(client, "shop", "emergency")
         # the old machine is switched on beside it
         dry.happens("come-back", uuid)
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE_S
         while not client.get("/api/v1/journal?primary=shop&event=original-returned").json():
             assert time.monotonic() < until
             time.sleep(0.2)
@@ -245,7 +245,7 @@ def test_the_proven_copy_is_offered_before_the_newest(tmp_path: Path, spoken: st
         page.get_by_role("button", name=say("Start the stand-in now")).click()
         state_of(client, "shop", "emergency")
         ask = "/api/v1/jobs?primary=shop&kind=activate"
-        until(lambda: client.get(ask).json()[0]["finished_at"], 30)
+        until(lambda: client.get(ask).json()[0]["finished_at"])
         job = client.get(ask).json()[0]
         assert job["result"]["version"] == older["stamp"] != newest["stamp"]
         assert seen.problems == []
@@ -255,7 +255,7 @@ def test_a_full_pool_fails_the_next_copy(tmp_path: Path) -> None:
     with dry_run(tmp_path) as dry, api(dry) as client:
         dry.happens("fill", "1.0")
         job = client.post("/api/v1/primaries/erp/replicate", json={}).json()["id"]
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE_S
         while (found := client.get(f"/api/v1/jobs/{job}").json())["state"] != "failed":
             assert time.monotonic() < until, found
             time.sleep(0.1)

@@ -16,6 +16,7 @@ from files_scene import HUGE, LETTER, MANY, OPEN_S, FilesScene, files_scene
 from playwright.sync_api import expect
 
 from notfall_lab.browser import browser
+from notfall_lab.patience import PATIENCE_S
 from notfallserver.server.cycle.browse.shelf import MOST_OPEN
 from notfallserver.server.vm.libvirt import LibvirtHypervisor
 from notfallserver.server.web import language
@@ -234,7 +235,7 @@ def test_a_dead_appliance_holds_up_nobody_and_breaks_what_it_sent(scene: FilesSc
             with pytest.raises(httpx.RemoteProtocolError):
                 for _ in pieces:
                     pass
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE_S
         while root.get(scene.path()).json()["phase"] != "closed":
             assert time.monotonic() < until
             time.sleep(0.5)
@@ -245,7 +246,7 @@ def test_what_a_killed_server_left_goes(scene: FilesScene) -> None:
     scene.opened()
     assert list(scene.clones.glob("browse-*")) and scene.appliances()
     scene.server.kill()
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_S
     while scene.appliances():
         assert time.monotonic() < until, "the appliance did not hear that nobody is there"
         time.sleep(0.5)

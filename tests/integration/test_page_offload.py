@@ -71,11 +71,11 @@ def test_a_place_is_added_used_and_removed_by_clicks(tmp_path: Path) -> None:
         stamp = gone.need_newest().stamp
         gone.remove_version(stamp)
         page.click("text=Bring back")
-        until(lambda: gone.newest() is not None, 60)
+        until(lambda: gone.newest() is not None)
         page.goto(f"{seen.url}/off-load/nas")
-        until(lambda: page.reload() and page.locator("#remove").count(), 30)
+        until(lambda: page.reload() and page.locator("#remove").count())
         with server.root() as root:
-            until(lambda: not unfinished(root.get("/api/v1/jobs").json()), 30)
+            until(lambda: not unfinished(root.get("/api/v1/jobs").json()))
         page.click("#remove")
         expect(page.locator("main")).to_contain_text("Nothing is carried to a second place yet")
         assert places.all() == []

@@ -65,11 +65,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 def test_what_was_shut_down_stays_off_and_what_fell_over_comes_back(scene: Scene) -> None:
     # Just defined it is as after a power cut: nobody knows why it is off.
-    until(lambda: scene.guest.told() == "B", 60)
+    until(lambda: scene.guest.told() == "B")
     assert "stand-in-restarted" in scene.events()
     assert scene.power() == scene.power("start") == "running"  # nothing happens
     scene.lab.power_cycle()
-    until(lambda: scene.guest.told() == "BB", 60)
+    until(lambda: scene.guest.told() == "BB")
     assert scene.power("shut-down") in ("running", "off", "ending")
     until(lambda: scene.state() is MachineState.OFF)
     assert scene.guest.hypervisor.ended_in_order(scene.guest.name)

@@ -14,6 +14,7 @@ from hand_agent import HandAgent
 from server_process import ServerProcess, running
 from test_scrub import change, renew
 
+from notfall_lab.patience import PATIENCE_S
 from notfallserver.server.cycle.retention.deletions import DELETIONS
 from notfallserver.server.host.files import read_json, replace_json
 from notfallserver.server.host.immutable import is_immutable, release_tree
@@ -138,7 +139,7 @@ def test_from_the_rules_to_a_full_pool(server: ServerProcess, agent: HandAgent) 
         catalogue.primaries.note(agent.uuid, **{DELETIONS: notes})
     server.kill()
     server.start()  # orders outlive a kill; the first look carries out what is due
-    until = time.monotonic() + 20
+    until = time.monotonic() + PATIENCE_S
     while any(one.stamp == stamps[1] for one in store.versions()):
         assert time.monotonic() < until
         time.sleep(0.2)

@@ -24,6 +24,7 @@ from rescue_target import SIZE, Target, Working, await_state, ready, recover
 from server_process import ServerProcess, running
 from test_capture import first_version, pool
 
+from notfall_lab.patience import PATIENCE_S
 from notfallserver.server.cycle.emergency.capture import capture
 from notfallserver.server.host.clone import extents
 from notfallserver.server.host.immutable import is_immutable, release_tree
@@ -275,7 +276,7 @@ def test_damage_found_during_a_run_is_known_of_the_new_version(
     assert agent._server.pool.primary(agent.uuid).paths.incoming.exists()
     assert scrub(agent)["left_blocks"] == 1
     with server.root() as root:  # the run under way is followed by a job
-        until = time.monotonic() + 30
+        until = time.monotonic() + PATIENCE_S
         agent.seal()
         while len(damage_of(agent)) < 2 or damage_of(agent)[0] != (1, False):
             assert time.monotonic() < until, damage_of(agent)
@@ -347,7 +348,7 @@ def test_a_check_goes_on_after_the_server_was_killed_or_a_version_removed(tmp_pa
         damage_file(new.raw(0), 301 * BLOCK)
         with server.root() as root:
             job = root.post("/api/v1/primaries/slow/scrub", json={}).json()
-        until = time.monotonic() + 30
+        until = time.monotonic() + PATIENCE_S
         while damage_of(agent)[0][0] == 0:
             assert time.monotonic() < until
             time.sleep(0.1)
@@ -375,7 +376,7 @@ def test_versions_are_checked_on_schedule(tmp_path: Path) -> None:
         # The one that is due first is told first: the server may look between the two.
         for agent, last in ((agents[1], "2020-01-01"), (agents[0], "2020-02-01")):
             server.pool.primary(agent.uuid).health.complete(f"{last}T00:00:00+00:00")
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE_S
         rows: list[dict[str, Any]] = []
         while len(rows) < 2 or not all(one["finished_at"] for one in rows):
             assert time.monotonic() < until, rows
@@ -418,7 +419,7 @@ def test_a_recovery_refuses_damage_and_then_takes_what_the_stand_in_has(
         working.over.set()
         with Working(second):
             recover(server, agent, second)
-            until = time.monotonic() + 60
+            until = time.monotonic() + PATIENCE_S
             while not ready(server, agent):
                 assert time.monotonic() < until, server.log()[-3000:]
                 time.sleep(0.3)

@@ -23,6 +23,7 @@ from relay import Relay
 from server_process import ServerProcess, running
 from source_machine import Machine
 
+from notfall_lab.patience import PATIENCE_S
 from notfallserver.agent.place import Place, take_lock
 from notfallserver.agent.service import Service
 from notfallserver.server.pool.version import Version, check_version
@@ -190,7 +191,7 @@ def test_a_server_killed_in_the_import_goes_on_with_it(scene: Scene) -> None:
     answer = scene.begin_import()
     job = answer.json()["id"]
     arriving = scene.server.pool.primary(scene.agent.uuid).paths.incoming / "disk0.raw"
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_S
     while not arriving.exists() or arriving.stat().st_blocks * 512 < 40 * MIB:
         assert time.monotonic() < until
         time.sleep(0.001)
@@ -238,7 +239,7 @@ def test_beside_the_service_no_seed_is_made(scene: Scene) -> None:
     assert "No such file" in missing.stderr
     scene.agent.start()
     lock = Place(scene.agent.directory / "etc").lock
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_S
     with suppress(OSError):
         while time.monotonic() < until:
             os.close(take_lock(lock))

@@ -14,6 +14,7 @@ import pytest
 from carry_scene import SIZES, Scene
 from tape_double import Cartridge, Library
 
+from notfall_lab.patience import PATIENCE_S
 from notfallserver.server.cycle import tapes
 from notfallserver.server.cycle.tape_restore import Wish as Restore
 from notfallserver.server.cycle.tapes import Wish
@@ -66,7 +67,7 @@ def done(scene: Scene, job: Job) -> dict[str, Any]:
 
 def waits(scene: Scene, job: Job) -> dict[str, Any]:
     """What the job asks of a person."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + PATIENCE_S
     while not (told := scene.catalogue.jobs.find(job.id)).notes.get("waiting"):
         assert not told.finished, told.error
         assert time.monotonic() < until
@@ -151,7 +152,7 @@ def test_tapes_are_changed_by_hand_and_each_is_an_archive_of_its_own(
     assert waits(scene, job)["code"] == "tape-empty-drive"
     library.inside = first
     scene.tapes.go_on(job.id, {}, "ada")
-    until = time.monotonic() + 20
+    until = time.monotonic() + PATIENCE_S
     while waits(scene, job)["code"] != "tape-next":
         assert time.monotonic() < until
     assert waits(scene, job)["medium"] == 2

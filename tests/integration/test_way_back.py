@@ -20,7 +20,7 @@ from hand_agent import HandAgent, Serving
 from rescue_target import SIZE, Target, Working, await_state, ready, recover, refusal, state_of
 from server_process import ServerProcess
 
-from notfall_lab.patience import until
+from notfall_lab.patience import PATIENCE_S, until
 from notfallserver.wire.blocks import BLOCK
 from notfallserver.wire.errors import NotfallError
 from notfallserver.wire.facts import Disk
@@ -47,7 +47,7 @@ def test_a_recovery_goes_on_after_the_server_was_killed_and_ends_in_the_switch_b
         working = stack.enter_context(Working(target))
         working.hold.set()
         job = recover(server, agent, target)
-        until = time.monotonic() + 30
+        until = time.monotonic() + PATIENCE_S
         while not working.orders:
             assert time.monotonic() < until
             time.sleep(0.1)
@@ -145,7 +145,7 @@ def test_a_start_mends_what_a_crash_left_between_state_and_job(
     server.start()
     again = recover_job(server, agent)
     assert again != job
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE_S
     while target.poll()["order"] != "pull":
         assert time.monotonic() < until
     server.kill()
@@ -174,7 +174,7 @@ def test_a_switch_back_set_for_later_can_be_taken_back(
     target.register()
     with Working(target):
         job = recover(server, agent, target)
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE_S
         while not ready(server, agent):
             assert time.monotonic() < until, server.job(job)
             time.sleep(0.3)
@@ -210,7 +210,7 @@ def test_a_recovery_begun_again_sends_only_what_is_missing(
         """Bytes that the first round of a new recovery wrote; the disk is right afterwards."""
         before = len(working.written)
         job = recover(server, agent, target)
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE_S
         while len(working.written) == before:
             assert time.monotonic() < until, server.job(job)
             time.sleep(0.1)

@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from server_process import MACHINE, ServerProcess, running, token_of
 
+from notfall_lab.patience import PATIENCE_S
 from notfallserver.server.authority import create_authority
 from notfallserver.server.pool.layout import stamp_time
 from notfallserver.server.records.targets import pairing_code
@@ -304,7 +305,7 @@ def test_jobs_go_on_after_the_server_ended_or_was_killed(tmp_path: Path) -> None
             else:
                 assert own.stop() < 10
             own.start()
-            until = time.monotonic() + 30
+            until = time.monotonic() + PATIENCE_S
             while not (row := own.job(job))["progress"]["done"]:
                 assert time.monotonic() < until, row
                 time.sleep(0.2)

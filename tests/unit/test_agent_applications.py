@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from notfall_lab.patience import PATIENCE_S
 from notfallserver.agent import config
 from notfallserver.agent.applications import find
 from notfallserver.agent.applications.application import (
@@ -174,7 +175,7 @@ def test_a_thaw_that_fails_is_told_and_tried_again(bench: Bench) -> None:
     assert "thaw b" in bench.lines()
     assert [one.name for one in Notes(bench.state).read()] == ["stubborn"]
     (bench.log.parent / "allowed").touch()
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE_S
     while Notes(bench.state).read():
         assert time.monotonic() < end
         time.sleep(0.05)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from notfall_lab.patience import PATIENCE_S
 from notfallserver.agent import watched
 from notfallserver.agent.disks.mounts import Mount
 from notfallserver.agent.watching import FILES, is_dense, kind_of, stem_of
@@ -22,7 +23,7 @@ def below_tmp(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def look(place: Path, most: int = FILES) -> dict[str, dict[str, Any]]:
     mount = Mount(place.stat().st_dev, str(place), "ext4", True)
-    ways = watched._Ways(mount, time.monotonic() + 60)
+    ways = watched._Ways(mount, time.monotonic() + PATIENCE_S)
     return {one["path"]: one for one in ways.files(most)}
 
 

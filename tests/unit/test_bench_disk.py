@@ -9,13 +9,14 @@ import pytest
 
 from bench.filling import IN_A_DIRECTORY, SMALL, Filling, fill
 from bench.writer import Writer
+from notfall_lab.patience import PATIENCE_S
 
 FILES = IN_A_DIRECTORY + 200
 FILLING = Filling(noise=2 << 20, files=FILES)
 
 
 def _await(path: Path, pattern: str) -> Path:
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         if found := next(path.glob(pattern), None):
             return found

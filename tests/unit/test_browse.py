@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 
+from notfall_lab.patience import PATIENCE_S
 from notfallserver.server.cycle.browse.archive import LIST, fit_name, tar_pieces, zip_pieces
 from notfallserver.server.cycle.browse.names import shown
 from notfallserver.server.cycle.browse.sftp import Kind, SftpClient
@@ -395,7 +396,7 @@ def test_only_so_many_transfers_at_once() -> None:
             taken.append(Pieces(one for one in nothing()))
     for one in taken:
         one.put_away()
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         try:
             Pieces(one for one in nothing()).put_away()

@@ -117,7 +117,7 @@ class Company:
         }
 
     def over(self, job: Job) -> Job:
-        until(lambda: self.catalogue.jobs.find(job.id).finished, 20)
+        until(lambda: self.catalogue.jobs.find(job.id).finished)
         return self.catalogue.jobs.find(job.id)
 
     def set(self, name: str, **wish: Any) -> None:

@@ -19,6 +19,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
+from notfall_lab.patience import PATIENCE_S
 from notfallserver.rescue import work as rescue_work
 from notfallserver.rescue.secret import new_secret, pairing_code
 from notfallserver.rescue.work import Work
@@ -176,7 +177,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     monkeypatch.setattr(rescue_work, "check_disk", lambda disk: None)
     path = property(lambda disk: f"/{made.files[disk.name]}")
     monkeypatch.setattr("notfallserver.rescue.targets.TargetDisk.path", path)
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE_S
     while not made.catalogue.targets.all():
         assert time.monotonic() < until
         time.sleep(0.01)
@@ -214,7 +215,7 @@ def test_all_disks_that_hold_anything_become_a_version(scene: Scene) -> None:
 def test_a_server_that_is_restarted_goes_on_and_believes_no_older_report(scene: Scene) -> None:
     scene.slow.set()
     job = scene.begin("sda")
-    until = time.monotonic() + 20
+    until = time.monotonic() + PATIENCE_S
     while scene.sent < 20 * BLOCK:
         assert time.monotonic() < until
         time.sleep(0.001)
@@ -240,7 +241,7 @@ def test_a_cancelled_one_leaves_nothing_and_lets_the_machine_go(scene: Scene) ->
     row = scene.catalogue.primaries.find("shop")
     assert not scene.pool.primary(row.uuid).paths.incoming.exists()
     assert scene.catalogue.targets.by_code(scene.code).state == "free"
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE_S
     while scene.work.report()["state"] != "idle":
         assert time.monotonic() < until, scene.work.report()
         time.sleep(0.01)
