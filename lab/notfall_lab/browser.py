@@ -12,6 +12,10 @@ from tempfile import TemporaryDirectory
 
 from playwright.sync_api import Page, expect, sync_playwright
 
+from notfall_lab.patience import PATIENCE_S
+
+expect.set_options(timeout=PATIENCE_S * 1000)  # not how fast a page is, but that it comes to it
+
 AXE = Path(__file__).parents[2] / "build" / "browser" / "axe.min.js"
 CHROMIUM = "/usr/bin/chromium"
 QUIET = ("--no-sandbox", "--disable-background-networking", "--disable-component-update")

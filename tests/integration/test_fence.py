@@ -136,7 +136,7 @@ def test_what_lives_is_switched_off_by_wish_only_and_then_replaced(scene: Scene)
     with browser(server.url, "de", inside=server.inside) as seen:
         seen.log_in(server.password)
         seen.page.goto(seen.url + "/p/shop/emergency")
-        expect(seen.page.locator(".card.bad")).to_be_visible(timeout=15000)
+        expect(seen.page.locator(".card.bad")).to_be_visible()
         seen.page.click("#from-afar summary")
         seen.keep("fence-offered")
         seen.check()

@@ -46,7 +46,7 @@ def test_every_screen_can_be_read_by_everybody(scene: Scene, spoken: str) -> Non
         for path in SCREENS:
             seen.page.goto(seen.url + path)
             assert seen.page.locator("html").get_attribute("lang") == spoken
-            expect(seen.page.locator(".asking")).to_have_count(0, timeout=15000)
+            expect(seen.page.locator(".asking")).to_have_count(0)
             seen.keep(spoken + re.sub(r"[^a-z]+", "-", path).rstrip("-"))
             seen.check()
         assert seen.hosts == {seen.url.split("/")[2]}
@@ -109,7 +109,7 @@ def test_a_server_is_added_by_a_line_and_its_first_copy_followed_when_it_appears
         with server.client() as fresh:
             body = {"token": token_of(line), "machine": MACHINE}
             assert fresh.post("/agent/v1/enrol", json=body).status_code == 200
-        expect(seen.page).to_have_url(f"{seen.url}/add/follow?name=shop", timeout=20000)
+        expect(seen.page).to_have_url(f"{seen.url}/add/follow?name=shop")
         expect(seen.page.locator("h1")).to_have_text("shop gets its protection")
 
 
@@ -126,7 +126,7 @@ def test_a_refused_start_says_why_and_a_person_overrules_with_a_reason(tmp_path:
         seen.page.goto(seen.url + "/p/shop")
         seen.page.click("text=This server is down")
         title = seen.page.locator("section.bad .title")
-        expect(title).to_have_text("It still shows signs of life", timeout=15000)
+        expect(title).to_have_text("It still shows signs of life")
         expect(seen.page.get_by_role("button", name="Start the stand-in now")).to_have_count(0)
         seen.page.click("summary")
         seen.page.fill("textarea", "I pulled its plug")
@@ -158,13 +158,13 @@ def test_the_first_copy_is_followed_and_a_restart_of_the_server_survived(tmp_pat
             with server.root() as root:
                 assert root.post("/api/v1/primaries/slow/replicate").status_code == 202
             figures = seen.page.locator(".job .figures")
-            expect(figures).to_contain_text("MB", timeout=15000)
-            expect(figures).to_contain_text("noch", timeout=15000)
+            expect(figures).to_contain_text("MB")
+            expect(figures).to_contain_text("noch")
         assert seen.problems == []
         server.stop()
-        expect(seen.page.locator("#lost")).to_be_visible(timeout=15000)
+        expect(seen.page.locator("#lost")).to_be_visible()
         server.start()
-        expect(seen.page.locator("#lost")).to_be_hidden(timeout=40000)
+        expect(seen.page.locator("#lost")).to_be_hidden()
 
 
 def test_what_is_being_pressed_is_not_taken_away(scene: Scene) -> None:

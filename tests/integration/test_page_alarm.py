@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from playwright.sync_api import expect
-from test_page_dryrun import SOON, api, look, state_of
+from test_page_dryrun import api, look, state_of
 
 from notfall_lab.browser import browser
 from notfall_lab.dryrun.house import PASSWORD
@@ -43,14 +43,12 @@ def test_an_alarm_is_shown_answered_and_decides_what_is_offered(tmp_path: Path) 
         seen.log_in(PASSWORD)
         page = seen.page
         tile = page.locator("article", has_text="shop").first
-        expect(tile.locator(".title")).to_contain_text(say(words.ALARM), timeout=SOON)
-        expect(tile).to_contain_text("90 von 96 beobachteten Dateien", timeout=SOON)
-        expect(tile).to_contain_text("4711 MiB (38 % des Belegten)", timeout=SOON)
+        expect(tile.locator(".title")).to_contain_text(say(words.ALARM))
+        expect(tile).to_contain_text("90 von 96 beobachteten Dateien")
+        expect(tile).to_contain_text("4711 MiB (38 % des Belegten)")
         tile.get_by_role("link", name=say(words.LOOK.text)).click()
-        expect(page.locator("#alarm")).to_contain_text("/a.txt -> /a.txt.locked", timeout=SOON)
-        expect(page.locator("#measured tbody tr").first).to_contain_text(
-            "vom Alarm markiert", timeout=SOON
-        )
+        expect(page.locator("#alarm")).to_contain_text("/a.txt -> /a.txt.locked")
+        expect(page.locator("#measured tbody tr").first).to_contain_text("vom Alarm markiert")
         look(seen, "de-alarm")
         told = client.get(f"{shop}/alarm").json()
         assert told["standing"]["clean"] == older["stamp"]
@@ -59,22 +57,22 @@ def test_an_alarm_is_shown_answered_and_decides_what_is_offered(tmp_path: Path) 
         assert list(store.pins.all()) == [older["stamp"]]  # the job holds it where that was lost
 
         page.locator("#alarm-confirm").click()
-        expect(page.locator(".title").first).to_contain_text(say(words.ATTACK), timeout=SOON)
+        expect(page.locator(".title").first).to_contain_text(say(words.ATTACK))
         assert client.get(f"{shop}/alarm").json()["standing"]["answer"] == "attack"
         dry.happens("die", uuid)
         state_of(client, "shop", "outage")
         page.goto(f"{dry.url}/p/shop/emergency")
         first, second = (page.locator("section.good ~ form label.choice").nth(at) for at in (0, 1))
-        expect(first).to_contain_text(say(proof.OFFERS[Role.CLEAN]), timeout=SOON)
-        expect(first.locator("input")).to_be_checked(timeout=SOON)
-        expect(second).to_contain_text(say(words.MARKED), timeout=SOON)
+        expect(first).to_contain_text(say(proof.OFFERS[Role.CLEAN]))
+        expect(first.locator("input")).to_be_checked()
+        expect(second).to_contain_text(say(words.MARKED))
         look(seen, "de-alarm-offers")
         dry.happens("come-back", uuid)
         state_of(client, "shop", "normal")
         page.goto(f"{dry.url}/p/shop")
         page.locator("#alarm input[name=why]").fill("Platten neu aufgesetzt")
         page.locator("#alarm-clear").click()
-        expect(page.locator(".title").first).to_contain_text(say(situation.PROTECTED), timeout=SOON)
+        expect(page.locator(".title").first).to_contain_text(say(situation.PROTECTED))
         assert store.pins.all() == {}
         alarm = client.get(f"{shop}/alarm").json()
         assert alarm["standing"] is None and alarm["alarms"][0]["why"] == "Platten neu aufgesetzt"

@@ -217,7 +217,7 @@ def test_it_is_shut_down_and_stays_off_until_somebody_switches_it_on(place: Plac
         assert machine(place.guest.name) is MachineState.OFF
         place.agent.poll()  # the original is heard: the guard refuses, and a person overrules it
         seen.page.click("#start")
-        expect(seen.page.locator("#told .problem")).to_contain_text("not started", timeout=20000)
+        expect(seen.page.locator("#told .problem")).to_contain_text("not started")
         seen.page.click("#told summary >> nth=-1")
         seen.keep("en-console-refused")
         seen.check()
@@ -228,7 +228,7 @@ def test_it_is_shut_down_and_stays_off_until_somebody_switches_it_on(place: Plac
         seen.page.click("#switch-off")
         status(seen, "off")
         seen.page.goto(seen.url + "/p/shop/emergency")
-        expect(seen.page.locator("h1")).to_have_text("The stand-in of shop is off", timeout=15000)
+        expect(seen.page.locator("h1")).to_have_text("The stand-in of shop is off")
         seen.keep("en-emergency-off")
         seen.check()
         with place.server.root() as root:

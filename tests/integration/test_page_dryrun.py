@@ -23,8 +23,6 @@ from notfallserver.server.pool.store import Pool
 from notfallserver.server.web import language
 from notfallserver.server.web.words import findings, history, proof, situation
 
-SOON = 30_000
-
 
 def look(seen: Seen, name: str) -> None:
     seen.keep(name)
@@ -65,21 +63,21 @@ def test_the_whole_story_by_clicks(tmp_path: Path, spoken: str) -> None:
 
         world(seen, "shop dies")
         tile = page.locator(".tiles article", has_text="shop")
-        expect(tile.locator(".title")).to_have_text(say(situation.SILENT), timeout=SOON)
+        expect(tile.locator(".title")).to_have_text(say(situation.SILENT))
         expect(page.locator(".tiles article").first).to_contain_text("shop")
         look(seen, f"{spoken}-2-outage")
         tile.get_by_role("link", name=say("Start the stand-in")).click()
 
         expect(title).to_have_text(named("Is %(name)s really down?"))
         down = say(findings.TITLES[Reason.SILENT])
-        expect(page.locator("section.good .title")).to_have_text(down, timeout=SOON)
+        expect(page.locator("section.good .title")).to_have_text(down)
         look(seen, f"{spoken}-3-findings")
         with dry.slowly():
             page.get_by_role("button", name=say("Start the stand-in now")).click()
-            expect(title).to_have_text(named("The stand-in of %(name)s is starting"), timeout=SOON)
+            expect(title).to_have_text(named("The stand-in of %(name)s is starting"))
             assert page.locator("img.screen").evaluate("one => one.decode().then(() => one.width)")
             look(seen, f"{spoken}-4-starting")
-        expect(title).to_have_text(named("%(name)s works again"), timeout=SOON)
+        expect(title).to_have_text(named("%(name)s works again"))
         look(seen, f"{spoken}-5-working")
         if spoken == "en":  # somebody is quicker than the page's scripts
             page.route("**/static/**/*.js", lambda asked: asked.fulfill(body=""))
@@ -107,19 +105,19 @@ def test_the_whole_story_by_clicks(tmp_path: Path, spoken: str) -> None:
         expect(title).to_have_text(named("%(name)s is being brought back"))
         expect(page.locator("progress").first).to_be_visible()
         look(seen, f"{spoken}-8-copying")
-        page.locator("#switch-back").wait_for(timeout=SOON)
+        page.locator("#switch-back").wait_for()
         with dry.slowly():
             page.locator("#switch-back").click()
-            expect(title).to_have_text(named("%(name)s is switching back"), timeout=SOON)
+            expect(title).to_have_text(named("%(name)s is switching back"))
             look(seen, f"{spoken}-9-switching")
-        expect(title).to_have_text(named("%(name)s is back on its own machine"), timeout=2 * SOON)
-        expect(page.locator("#trial")).to_be_visible(timeout=SOON)
+        expect(title).to_have_text(named("%(name)s is back on its own machine"))
+        expect(page.locator("#trial")).to_be_visible()
         look(seen, f"{spoken}-10-back")
         page.goto(f"{dry.url}/p/shop")
         page.click("#accept")
         expect(page.locator("#trial")).to_have_count(0)
         page.get_by_role("link", name=say("All servers")).last.click()
-        expect(tile.locator(".title")).to_have_text(say(situation.PROTECTED), timeout=SOON)
+        expect(tile.locator(".title")).to_have_text(say(situation.PROTECTED))
 
         page.goto(f"{dry.url}/journal")
         told = page.locator("tbody tr").all_inner_texts()
@@ -148,18 +146,18 @@ def test_a_planned_handover_by_clicks(tmp_path: Path, spoken: str) -> None:
         page.goto(f"{dry.url}/p/shop")
         page.click("#to-hand-over")
         expect(title).to_have_text(named("Hand %(name)s over to its stand-in"))
-        page.locator("#hand-over").wait_for(timeout=SOON)
+        page.locator("#hand-over").wait_for()
         with dry.slowly():  # once its machine is shut down it can't be broken off
             page.click("#hand-over")
-            expect(title).to_have_text(named("%(name)s is being handed over"), timeout=SOON)
+            expect(title).to_have_text(named("%(name)s is being handed over"))
             look(seen, f"{spoken}-hand-over-1-going")
             page.click("#break-off")
-            expect(title).to_have_text(named("Hand %(name)s over to its stand-in"), timeout=SOON)
+            expect(title).to_have_text(named("Hand %(name)s over to its stand-in"))
         state_of(client, "shop", "normal")
-        expect(page.locator("#hand-over")).to_be_visible(timeout=SOON)
+        expect(page.locator("#hand-over")).to_be_visible()
         look(seen, f"{spoken}-hand-over-2-ready")
         page.click("#hand-over")
-        expect(title).to_have_text(named("%(name)s works on its stand-in"), timeout=2 * SOON)
+        expect(title).to_have_text(named("%(name)s works on its stand-in"))
         look(seen, f"{spoken}-hand-over-3-done")
         events = [one["event"] for one in client.get("/api/v1/journal?primary=shop").json()]
         story = ["hand_over", "handover_failed", "hand_over", "left", "activate", "standin_up"]
@@ -236,7 +234,7 @@ def test_the_proven_copy_is_offered_before_the_newest(tmp_path: Path, spoken: st
         page = seen.page
         page.goto(f"{dry.url}/p/shop/emergency")
         first, second = (page.locator("section.good ~ form label.choice").nth(at) for at in (0, 1))
-        expect(first).to_contain_text(say(proof.OFFERS[Role.PROVEN]), timeout=SOON)
+        expect(first).to_contain_text(say(proof.OFFERS[Role.PROVEN]))
         expect(first).to_contain_text(say(proof.GRADES[Grade.SERVING]))
         expect(second).to_contain_text(say(proof.UNTRIED))
         expect(second.locator("input")).to_be_checked()
@@ -271,7 +269,7 @@ def test_many_servers_are_grouped_and_found(tmp_path: Path, spoken: str) -> None
         seen.log_in(PASSWORD)
         page = seen.page
         worst = page.locator(".tiles article", has_text="erp")
-        expect(worst.locator(".title")).to_have_text(say(situation.SILENT), timeout=SOON)
+        expect(worst.locator(".title")).to_have_text(say(situation.SILENT))
         expect(page.locator(".brief a", has_text="branch-07")).to_be_visible()
         look(seen, f"{spoken}-many")
         page.get_by_label(say("Find a server")).fill("branch-1")

@@ -146,7 +146,7 @@ def test_who_is_removed_is_led_out_of_an_open_page_at_once(server: ServerProcess
             admin.post("/login", data={"name": "admin", "password": server.password})
             answer = admin.post("/api/v1/people/dora/remove", json={})
             assert answer.status_code == 204, answer.text
-        expect(seen.page).to_have_url(seen.url + "/login", timeout=10000)
+        expect(seen.page).to_have_url(seen.url + "/login")
 
 
 def test_nobody_removes_or_demotes_himself_by_mistake(server: ServerProcess) -> None:

@@ -51,7 +51,7 @@ def press(seen: Seen, selector: str, title: str) -> None:
     for _ in range(5):
         seen.page.click(selector)
         try:
-            until_there.to_have_text(title, timeout=15000)
+            until_there.to_have_text(title)
         except AssertionError:
             continue
         return

@@ -83,7 +83,7 @@ def test_the_first_start_leads_from_password_to_protection(tmp_path: Path) -> No
         with server.client() as fresh:
             body = {"token": token_of(line), "machine": MACHINE}
             enrolled = fresh.post("/agent/v1/enrol", json=body).json()
-        expect(page).to_have_url(f"{server.url}/add/follow?name=shop", timeout=20000)
+        expect(page).to_have_url(f"{server.url}/add/follow?name=shop")
         agent = HandAgent(server, "shop", enrolled=enrolled)
         stack.callback(agent.close)
         agent.poll()
@@ -100,7 +100,7 @@ def test_the_first_start_leads_from_password_to_protection(tmp_path: Path) -> No
         seal_prepared(server, agent.uuid)
         with server.root() as root:  # pages hear of it
             root.post("/api/v1/primaries/shop/schedule", json={"schedule_minutes": 45})
-        expect(page.locator("h1")).to_have_text("shop is protected", timeout=15000)
+        expect(page.locator("h1")).to_have_text("shop is protected")
         seen.keep("setup-follow-protected")
         seen.check()
         page.click("#rehearse")  # the first proof
@@ -154,7 +154,7 @@ def test_a_step_that_is_open_stays_as_it_is_while_nothing_changes(tmp_path: Path
             pass
         assert told.value.status == 204
         (server.data / "rescue" / "medium.json").unlink()  # now something has changed
-        expect(seen.page.locator("#step-medium")).to_have_class("card warn", timeout=15000)
+        expect(seen.page.locator("#step-medium")).to_have_class("card warn")
         expect(seen.page.locator("input[name=password]")).to_have_value(OWN)
 
 

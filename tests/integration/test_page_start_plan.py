@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
-from test_page_dryrun import SOON, api, look, state_of
+from test_page_dryrun import api, look, state_of
 
 from notfall_lab.browser import browser
 from notfall_lab.dryrun.house import PASSWORD
@@ -65,12 +65,10 @@ def test_three_servers_burn_and_come_back_in_the_plans_order(tmp_path: Path, spo
         for name in ("shop", "erp", "mail"):
             state_of(client, name, "outage")
         button = page.locator("#several a")
-        expect(button).to_have_text(
-            say("Several servers are down: start them together"), timeout=SOON
-        )
+        expect(button).to_have_text(say("Several servers are down: start them together"))
         look(seen, f"{spoken}-plan-3-home")
         button.click()
-        expect(page.locator("#candidates section")).to_have_count(3, timeout=SOON)
+        expect(page.locator("#candidates section")).to_have_count(3)
         for one in page.locator("#candidates section.good").all():
             expect(one).to_contain_text(say(findings.TITLES[Reason.SILENT]))
         expect(page.locator("#candidates input:checked")).to_have_count(3)
@@ -83,12 +81,12 @@ def test_three_servers_burn_and_come_back_in_the_plans_order(tmp_path: Path, spo
         stands = page.locator("#stands li")
         with dry.slowly():
             page.locator("#start-these").click()
-            expect(title).to_have_text(say("The servers are being started"), timeout=SOON)
+            expect(title).to_have_text(say("The servers are being started"))
             first = say(starting.OUTCOMES[Outcome.STARTING])
-            expect(stands.nth(0)).to_contain_text(first, timeout=SOON)
+            expect(stands.nth(0)).to_contain_text(first)
             expect(stands.nth(1)).to_contain_text(say(starting.OUTCOMES[starting.WAITING]))
             look(seen, f"{spoken}-plan-5-starting")
-        expect(title).to_have_text(say("No server is down"), timeout=SOON)
+        expect(title).to_have_text(say("No server is down"))
         works = say(starting.OUTCOMES[Outcome.WORKS])
         expect(stands).to_have_text([f"{one} {works}" for one in ("shop", "erp", "mail")])
         look(seen, f"{spoken}-plan-6-back")
