@@ -133,6 +133,8 @@ def test_disks_in_rotation(carrier: tuple[ServerProcess, HandAgent], tmp_path: P
     """Plugged in, each is off-loaded to and let go by itself; the other one later."""
     server, agent = carrier
     uuids = []
+    blank = tmp_path / "blank.img"
+    blank.write_bytes(bytes(1 << 20))
     for number in (1, 2):
         image = tmp_path / f"disk{number}.img"
         with image.open("wb") as stream:
@@ -142,7 +144,8 @@ def test_disks_in_rotation(carrier: tuple[ServerProcess, HandAgent], tmp_path: P
     away = Away.add(server, "disks", "--disk", uuids[0], "--disk", uuids[1])
     assert away.refused("run") == "place-away"
     for number, uuid in enumerate(uuids):
-        with loop_device(tmp_path / f"disk{number + 1}.img"):
+        # One without any filesystem is there before it.
+        with loop_device(blank), loop_device(tmp_path / f"disk{number + 1}.img"):
             until(lambda uuid=uuid: done(away, uuid))  # type: ignore[misc]
             until(lambda: str(away.folder) not in Path("/proc/mounts").read_text())
         protect(agent)

@@ -44,15 +44,12 @@ def _ask_all() -> Mapping[str, Path]:
         names = [line.split()[-1] for line in Path("/proc/partitions").read_text().splitlines()[2:]]
         # A mapping that stands still would hold whoever reads it; none of these is plugged in.
         plugged = [name for name in names if not name.startswith(("dm-", "md", "zram", "nbd"))]
-        devices = [path for path in (Path("/dev", name) for name in plugged) if path.exists()]
-        told = ""
-        if devices:
-            told = run(["blkid", "-p", "-o", "full", *devices], timeout=60, ok=(0, 2, 8)).out
         known = {}
-        for line in told.splitlines():
-            device, _, values = line.partition(":")
-            if one := re.search(r' UUID="([^"]+)"', values):
-                known[one[1]] = Path(device)
+        for device in (path for path in (Path("/dev", name) for name in plugged) if path.exists()):
+            # One by one: blkid goes no further than to the first on which it finds nothing.
+            told = run(["blkid", "-p", "-o", "full", device], timeout=60, ok=(0, 2, 4, 8)).out
+            if one := re.search(r' UUID="([^"]+)"', told):
+                known[one[1]] = device
         _found = time.monotonic(), known
         return known
 
