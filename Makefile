@@ -8,7 +8,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # A server that is started a hundred times is not to be compiled a hundred times.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo page pictures run test test-unit check format bench matrix setup clean windows-agent
+.PHONY: help demo page pictures run test test-long test-unit check format bench matrix setup clean windows-agent
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,8 +50,13 @@ check: $(STAMP) ## Format, lint, types, import layers
 		src/notfallserver/agent/windows src/notfallserver/agent/ntfs $(COMMON)
 	$(PYTHON) -m pytest -q tests/unit/test_layers.py
 
-test: check windows-agent ## All tests: unit, integration, end to end with real guests; two at a time
-	PYTHONPATH=lab $(PYTHON) -m pytest -n 2 --dist worksteal
+TWO_AT_A_TIME := PYTHONPATH=lab $(PYTHON) -m pytest -n 2 --dist worksteal
+
+test: check windows-agent ## Unit, integration, a whole cycle on a real guest; two at a time, below an hour
+	$(TWO_AT_A_TIME) -m "not long"
+
+test-long: $(STAMP) ## Further guests, an hour: everything killed within a cycle, storage in layers, other kernels
+	$(TWO_AT_A_TIME) -m long
 
 test-unit: $(STAMP) ## Only the tests that need neither root nor a guest
 	PYTHONPATH=lab $(PYTHON) -m pytest tests/unit

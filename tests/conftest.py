@@ -58,6 +58,13 @@ def allowed_seconds(item: pytest.Item) -> float:
     return float(mark.args[0]) if mark else USUAL_S
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """What failed is told at once: a run that is broken off has no summary."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        print(f"\n{report.nodeid} ({report.when}) failed:\n{report.longreprtext}", flush=True)
+
+
 @pytest.fixture(autouse=True)
 def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A real hash is slow on purpose, and some tests make hundreds."""

@@ -25,6 +25,8 @@ from notfall_lab.netns import Connection, get
 
 PORT = 8080
 TEXT = "1 box of paper " * 16  # what an order weighs
+RATE = 5.0
+"""Orders a second at most: a guest that is emulated must have time for its agent, too."""
 
 
 def place_orders(address: str, client: str, file: Path, rate: float) -> None:
@@ -80,7 +82,7 @@ class OrderClient:
     """The customer as a process in a namespace of the lab; ends with its context."""
 
     def __init__(
-        self, namespace: str, address: str, file: Path, client: str = "lab", rate: float = 20
+        self, namespace: str, address: str, file: Path, client: str = "lab", rate: float = RATE
     ) -> None:
         self.namespace = namespace
         self.address = address
@@ -202,7 +204,7 @@ def main() -> None:
     parser.add_argument("--address", required=True)
     parser.add_argument("--file", type=Path, required=True)
     parser.add_argument("--client", default="lab")
-    parser.add_argument("--rate", type=float, default=20)
+    parser.add_argument("--rate", type=float, default=RATE)
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
     place_orders(given.address, given.client, given.file, given.rate)

@@ -26,7 +26,7 @@ from notfall_lab.hypervisor import Lab
 from notfall_lab.machine import Machine
 from notfall_lab.namespace import BRIDGE
 from notfall_lab.netns import get
-from notfall_lab.orders import OrderClient
+from notfall_lab.orders import RATE, OrderClient
 from notfall_lab.recipe_guest import Recipe
 from notfall_lab.router import dhcp
 from notfallserver.server.host.clone import can_reflink
@@ -108,7 +108,7 @@ class World:
         """Have the machine switched off at the end at the latest."""
         return self._stack.enter_context(machine)
 
-    def orders(self, recipe: Recipe, rate: float = 20) -> OrderClient:
+    def orders(self, recipe: Recipe, rate: float = RATE) -> OrderClient:
         file = self.directory / f"orders-{recipe.name}"
         made = OrderClient(self.customer, recipe.address, file, rate=rate)
         return self._stack.enter_context(made)

@@ -16,6 +16,7 @@ DISKS = ((64, 512), (24, 512), (36, 512), (40, 512), (20, 4096))
 """MiB and sector size; vdc and so on in ``kernel_guest/layers_probe.py``."""
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("suite", ["bullseye", "trixie"])  # bookworm's: see test_storage.py
 def test_writes_and_free_space_are_known_through_all_layers(suite: str, tmp_path: Path) -> None:

@@ -161,6 +161,7 @@ def back_to_the_stand_in(play: Play) -> None:
     cycle.hand_over(play, "undo", play.name)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(4500)
 def test_a_uefi_machine_comes_back_though_everything_is_killed(directory: Path) -> None:
     timeline = Timeline("UEFI and GPT, virtio to SATA, with kills")

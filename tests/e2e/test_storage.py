@@ -102,6 +102,7 @@ def allocated_mib(world: World) -> list[int]:
     return [int(line.split("M")[0]) for line in lines.splitlines()]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(2700)
 def test_the_storage_matrix_comes_up_as_it_was_at_one_moment(directory: Path) -> None:
     with World("store", directory, Tuning(heartbeat_timeout_s=16)) as world:

@@ -19,10 +19,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
+from notfall_lab.nursery import Child, nursery
 from notfall_lab.patience import PATIENCE_S
 from notfallserver.server import rescue_medium
 from notfallserver.server.host.clone import can_reflink
@@ -48,8 +49,7 @@ SETTINGS = {
 }
 
 PROGRAM = "from notfallserver.server.cli import main; main()"
-# Most polls of a test have nothing to wait for; a real server holds each for 5 s. Only what serves
-# loads this: other commands talk to the server, and load in a third of the time.
+# Most polls of a test have nothing to wait for; a real server holds each for 5 s.
 HASTE = (
     "from notfallserver.server.cycle import doors; doors.POLL_SECONDS = 0.5; "
     "from notfallserver.server.cycle.recovery import desk; desk.POLL_SECONDS = 1.0; "
@@ -82,7 +82,7 @@ class ServerProcess:
     port: int = field(default_factory=free_port)
     fresh: bool = False
     password: str = ""
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | Child | None = None
     haste: str = HASTE
 
     @property
@@ -137,12 +137,7 @@ class ServerProcess:
         if not self.settings_file.exists():
             self.set_up()
         with (self.directory / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                self._line("server", "run", warnings="error"),
-                env=self._environment(),
-                stdout=log,
-                stderr=log,
-            )
+            self.process = self._begin(log)
         until = time.monotonic() + PATIENCE_S
         while self.process.poll() is None and time.monotonic() < until:
             if self.notfall_answers():
@@ -270,19 +265,31 @@ class ServerProcess:
     def notfall(
         self, *arguments: str, text: str | None = None, timeout: float = 60
     ) -> subprocess.CompletedProcess[str]:
+        if not self.inside:
+            return nursery().run(PROGRAM, arguments, self._environment(), text or "", timeout)
         return subprocess.run(
             self._line(*arguments),
             env=self._environment(),
-            input=text,
-            stdin=None if text is not None else subprocess.DEVNULL,
+            input=text or "",
             capture_output=True,
             text=True,
             timeout=timeout,
             check=False,
         )
 
-    def _line(self, *arguments: str, warnings: str = "ignore") -> list[str]:
-        program = self.haste + PROGRAM if arguments[:2] == ("server", "run") else PROGRAM
+    def _begin(self, log: IO[bytes]) -> subprocess.Popen[bytes] | Child:
+        line = ("server", "run")
+        environment = self._environment()
+        if self.inside or self.haste != HASTE:  # which may change what others have by name
+            whole = self._line(*line, program=self.haste + PROGRAM, warnings="error")
+            return subprocess.Popen(
+                whole, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        with Path(os.devnull).open("rb") as nothing:
+            files = (nothing, log, log)
+            return nursery().begin(HASTE + PROGRAM, line, environment, files, "error")
+
+    def _line(self, *arguments: str, program: str = PROGRAM, warnings: str = "ignore") -> list[str]:
         return [*self.inside, sys.executable, "-W", warnings, "-c", program, *arguments]
 
     def _environment(self) -> dict[str, str]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,10 @@ from pathlib import Path
 
 import httpx
 
+from notfall_lab.nursery import nursery
+
 SPEED = 20
+PROGRAM = "from notfall_lab.dryrun.__main__ import main; main()"
 
 
 @dataclass(frozen=True)
@@ -41,17 +43,20 @@ def dry_run(temporary: Path, more: int = 0) -> Iterator[DryRun]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    line = [sys.executable, "-W", "error", "-m", "notfall_lab.dryrun", "--port", str(port)]
-    line += ["--more", str(more), "--speed", str(SPEED)]
-    with (temporary / "log").open("w") as log:
-        process = subprocess.Popen(
-            line, stdout=subprocess.PIPE, stderr=log, text=True, env=_environment(temporary)
-        )
+    arguments = ["--port", str(port), "--more", str(more), "--speed", str(SPEED)]
+    reading, writing = os.pipe()
+    with (
+        Path(os.devnull).open("rb") as nothing,
+        os.fdopen(writing, "wb") as out,
+        (temporary / "log").open("wb") as log,
+    ):
+        files = (nothing, out, log)
+        process = nursery().begin(PROGRAM, arguments, _environment(temporary), files, "error")
     try:
-        assert process.stdout is not None
-        while line_told := process.stdout.readline():
-            if "Ctrl-C" in line_told:
-                break
+        with os.fdopen(reading) as told_lines:
+            while line_told := told_lines.readline():
+                if "Ctrl-C" in line_told:
+                    break
         (ca,) = temporary.glob("*/ca/ca.pem")
         yield DryRun(f"https://127.0.0.1:{port}", ssl.create_default_context(cafile=ca))
         process.terminate()
@@ -63,11 +68,7 @@ def dry_run(temporary: Path, more: int = 0) -> Iterator[DryRun]:
     finally:
         process.kill()
         process.wait()
-        if process.stdout:
-            process.stdout.close()
 
 
 def _environment(temporary: Path) -> dict[str, str]:
-    root = Path(__file__).parents[3]
-    path = f"{root / 'src'}:{root / 'lab'}"
-    return {"PYTHONPATH": path, "TMPDIR": str(temporary), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    return {"TMPDIR": str(temporary), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
