@@ -19,12 +19,12 @@ from notfall_lab.hands import COPY_S, CommandLine, Hands
 from notfall_lab.image import make_image
 from notfall_lab.machine import HardDisk, Hardware, Machine
 from notfall_lab.orders import OrderClient
+from notfall_lab.patience import BOOT_S, PATIENCE_S
 from notfall_lab.recipe_guest import Recipe
 from notfall_lab.timeline import Timeline
 from notfall_lab.world import World
 from notfallserver.server.host.run import run
 
-BOOT_S = 300.0
 GIB = 1 << 30
 
 
@@ -117,7 +117,7 @@ def start_primary(play: Play) -> None:
         play.primary.power_on()
         play.orders.wait_healthy(BOOT_S)
     play.orders.start()
-    play.orders.wait_more(20, 60)
+    play.orders.wait_more(20, PATIENCE_S)
 
 
 def enrol(play: Play) -> None:
@@ -196,7 +196,7 @@ def lose_primary(play: Play) -> None:
     count = len(play.orders.acknowledged())
     play.timeline.note(f"power of '{play.name}' is cut", f"{count} orders acknowledged")
     with play.timeline.step("the server notices the outage"):
-        play.world.wait_state(play.name, "outage", 120)
+        play.world.wait_state(play.name, "outage", PATIENCE_S)
 
 
 def rewind_customer(play: Play) -> None:
@@ -230,7 +230,7 @@ def activate(play: Play) -> None:
     rewind_customer(play)
     play.orders.start()
     with play.timeline.step("orders go to the stand-in"):
-        play.orders.wait_more(20, 120)
+        play.orders.wait_more(20, PATIENCE_S)
     role = play.shell.run("cat /etc/notfall-agent/role").out.strip()
     play.timeline.check("the stand-in knows that it is one", role == "stand-in", role)
 
@@ -397,7 +397,7 @@ def hand_over(play: Play, *command: str) -> None:
         play.orders.wait_healthy(BOOT_S)
     play.timeline.check("the original has switched itself off", not original.on)
     with play.timeline.step("orders go to the stand-in"):
-        play.orders.wait_more(20, 120)
+        play.orders.wait_more(20, PATIENCE_S)
     play.timeline.note("orders were not taken for", f"{play.orders.longest_outage(since):.1f} s")
     role = play.shell.run("cat /etc/notfall-agent/role").out.strip()
     play.timeline.check("the stand-in knows that it is one", role == "stand-in", role)

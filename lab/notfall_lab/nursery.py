@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import IO, NoReturn
 
+from notfall_lab.patience import PATIENCE_S
+
 _ORDER = 1 << 20  # bytes of the longest order
 
 
@@ -102,7 +104,7 @@ class Nursery:
         arguments: Sequence[str],
         environment: Mapping[str, str],
         text: str = "",
-        timeout: float = 60,
+        timeout: float = PATIENCE_S,
     ) -> subprocess.CompletedProcess[str]:
         """Until it ends by itself; what it says is kept."""
         with (

@@ -22,6 +22,7 @@ from types import TracebackType
 from urllib.parse import urlencode
 
 from notfall_lab.netns import Connection, get
+from notfall_lab.patience import PATIENCE_S
 
 PORT = 8080
 TEXT = "1 box of paper " * 16  # what an order weighs
@@ -153,7 +154,7 @@ class OrderClient:
         times = [at for _, at in self.acknowledged() if at >= since]
         return max((b - a for a, b in zip(times, times[1:], strict=False)), default=0.0)
 
-    def verify(self, timeout: float = 60) -> Verdict:
+    def verify(self, timeout: float = PATIENCE_S) -> Verdict:
         """Ask the service for all orders and compare."""
         promised = {number for number, _ in self.acknowledged()}
         there: set[int] = set()

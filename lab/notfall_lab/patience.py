@@ -9,6 +9,8 @@ LOOK_S = 0.1
 PATIENCE_S = 180.0
 """What takes seconds may take so long on a machine that is busy or slow. It says nothing of how
 fast something must be: where that matters, a test names a time of its own."""
+BOOT_S = 600.0
+"""The same for an emulated machine that starts, beside another one that does."""
 
 
 def until(

@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from notfall_lab.patience import BOOT_S
 from notfall_lab.world import World
 
 LOGIN = b"login:"
-BARE_BOOT_S = 300.0
 
 
 def version_directories(world: World, name: str) -> list[Path]:
@@ -69,7 +69,7 @@ def boots_bare(world: World, name: str) -> bool:
         ]
     )
     try:
-        until = time.monotonic() + BARE_BOOT_S
+        until = time.monotonic() + BOOT_S
         while time.monotonic() < until and machine.poll() is None:
             if console.exists() and LOGIN in console.read_bytes():
                 return True

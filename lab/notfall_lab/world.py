@@ -27,6 +27,7 @@ from notfall_lab.machine import Machine
 from notfall_lab.namespace import BRIDGE
 from notfall_lab.netns import get
 from notfall_lab.orders import RATE, OrderClient
+from notfall_lab.patience import PATIENCE_S
 from notfall_lab.recipe_guest import Recipe
 from notfall_lab.router import dhcp
 from notfallserver.server.host.clone import can_reflink
@@ -89,7 +90,7 @@ class World:
     ) -> None:
         self._stack.close()
         if self._server is not None:
-            self._server.wait(timeout=60)  # it ended with the lab
+            self._server.wait(timeout=PATIENCE_S)  # it ended with the lab
             self._server = None
 
     # -- the machines around the server ----------------------------------------------------------
@@ -137,7 +138,7 @@ class World:
         self.password = made["password"]
         return made
 
-    def start_server(self, timeout: float = 60) -> None:
+    def start_server(self, timeout: float = PATIENCE_S) -> None:
         """Run the server; returns when it answers."""
         # nsenter passes no signals on: the process is found by the number it writes down.
         line = shlex.join([*_program(), "--config", str(self.settings), "server", "run"])
@@ -167,14 +168,14 @@ class World:
         """The server's machine loses power and gets it back; returns when the server answers."""
         self.lab.power_cycle()
         if self._server is not None:
-            self._server.wait(timeout=60)
+            self._server.wait(timeout=PATIENCE_S)
             self.start_server()
 
     def _signal_server(self, which: str) -> None:
         if self._server is not None:
             pid = self._pid_file.read_text().strip()
             self.lab.run_in(["kill", which, pid], check=False)
-            self._server.wait(timeout=60)
+            self._server.wait(timeout=PATIENCE_S)
             self._server = None
 
     # -- commands --------------------------------------------------------------------------------
@@ -183,7 +184,7 @@ class World:
         """The whole command line of a ``notfall`` command, for ``lab.run_in`` and ``popen_in``."""
         return [*_program(), "--json", "--config", str(self.settings), *arguments]
 
-    def notfall(self, *arguments: str, timeout: float = 60) -> Any:
+    def notfall(self, *arguments: str, timeout: float = PATIENCE_S) -> Any:
         """Run a command with ``--json``; the answer (of a followed job: its last state)."""
         done = self.lab.run_in(self.line(*arguments), timeout=timeout, check=False)
         if done.returncode:
@@ -203,7 +204,7 @@ class World:
             token = (data / "cli-token").read_text().strip()
             address = self.lab.network.address(1)
             headers = {"Authorization": f"Bearer {token}"}
-            status, told = get(self.lan, address, PORT, f"/api/v1{path}", 60, tls, headers)
+            status, told = get(self.lan, address, PORT, f"/api/v1{path}", PATIENCE_S, tls, headers)
         except http.client.HTTPException as error:
             raise OSError(f"the server broke off: {error!r}") from None
         if status != 200:

@@ -16,13 +16,11 @@ from notfall_lab.machine import HardDisk, Hardware, Machine
 from notfall_lab.namespace import Network
 from notfall_lab.orders import read_file
 from notfall_lab.own_lab import own_name
-from notfall_lab.patience import PATIENCE_S
+from notfall_lab.patience import BOOT_S, PATIENCE_S
 from notfall_lab.recipe_guest import BIOS, Recipe
 from notfall_lab.timeline import Timeline
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-
-BOOT_S = 240.0
 
 
 @pytest.fixture

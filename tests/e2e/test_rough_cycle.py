@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from notfall_lab import cycle
-from notfall_lab.cycle import BOOT_S, Play, TargetSpec
+from notfall_lab.cycle import Play, TargetSpec
 from notfall_lab.hands import COPY_S
-from notfall_lab.patience import PATIENCE_S, until
+from notfall_lab.patience import BOOT_S, PATIENCE_S, until
 from notfall_lab.recipe_guest import UEFI
 from notfall_lab.timeline import Timeline
 from notfall_lab.world import World
@@ -87,14 +87,14 @@ def activation_survives_the_server(play: Play) -> None:
         time.sleep(0.5)
     time.sleep(10)  # the guard takes a heartbeat of the last 15 s for a sign of life
     process = begin(play, "activate")
-    play.world.wait_state(play.name, "activating", 60)
+    play.world.wait_state(play.name, "activating", PATIENCE_S)
     kill_and_restart(play, "activation")
     process.wait(timeout=COPY_S)
     play.world.wait_state(play.name, "emergency", COPY_S)
     play.orders.wait_healthy(BOOT_S)
     cycle.rewind_customer(play)
     play.orders.start()
-    play.orders.wait_more(10, 120)
+    play.orders.wait_more(10, PATIENCE_S)
 
 
 def stand_in_survives_a_power_cut(play: Play) -> None:
@@ -115,20 +115,20 @@ def recovery_survives_the_server(play: Play) -> None:
 def switch_back_is_undone(play: Play) -> None:
     """In the middle of the switch-back somebody changes his mind: the stand-in works on."""
     process = begin(play, "switch-back")
-    play.world.wait_state(play.name, "switching_back", 60)
+    play.world.wait_state(play.name, "switching_back", PATIENCE_S)
     await_job(play, "switch_back", lambda job: job["progress"]["phase"].startswith("last delta"))
     play.world.notfall("undo", play.name, timeout=600)
-    play.world.wait_state(play.name, "emergency", 60)
+    play.world.wait_state(play.name, "emergency", PATIENCE_S)
     process.wait(timeout=COPY_S)
     play.timeline.note("the switch-back is undone", "")
     play.orders.wait_healthy(BOOT_S)
-    play.orders.wait_more(10, 120)
+    play.orders.wait_more(10, PATIENCE_S)
     cycle.recover(play)
 
 
 def switch_back_survives_the_server(play: Play) -> None:
     process = begin(play, "switch-back")
-    play.world.wait_state(play.name, "switching_back", 60)
+    play.world.wait_state(play.name, "switching_back", PATIENCE_S)
     await_job(play, "switch_back", lambda job: job["progress"]["phase"].startswith("adapting"))
     kill_and_restart(play, "switch-back")
     process.wait(timeout=COPY_S)
@@ -140,18 +140,22 @@ def switch_back_survives_the_server(play: Play) -> None:
 def handover_is_called_back(play: Play) -> None:
     """While it is being shut down somebody changes his mind: it works on as before."""
     play.orders.start()
-    play.orders.wait_more(10, 60)
+    play.orders.wait_more(10, PATIENCE_S)
     process = begin(play, "handover", "--yes")
     late = ("shutting down", "frozen", "sending")
     # The guard is asked first.
-    until(lambda: any(one["kind"] == "hand_over" for one in play.world.jobs(play.name)), 60, 0.5)
+    until(
+        lambda: any(one["kind"] == "hand_over" for one in play.world.jobs(play.name)),
+        PATIENCE_S,
+        0.5,
+    )
     await_job(play, "hand_over", lambda job: job["progress"]["phase"] in late)
     play.world.notfall("undo", play.name, timeout=600)
     process.wait(timeout=COPY_S)
-    play.world.wait_state(play.name, "normal", 60)
+    play.world.wait_state(play.name, "normal", PATIENCE_S)
     play.timeline.note("the handover is called back", "")
     play.orders.wait_healthy(BOOT_S)
-    play.orders.wait_more(10, 120)
+    play.orders.wait_more(10, PATIENCE_S)
 
 
 def back_to_the_stand_in(play: Play) -> None:

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from notfall_lab.cycle import BOOT_S
 from notfall_lab.guestshell import GuestShell
 from notfall_lab.hands import COPY_S
 from notfall_lab.kernels import PROGRAMS
 from notfall_lab.machine import Hardware, Machine
+from notfall_lab.patience import BOOT_S, PATIENCE_S
 from notfall_lab.proofs import version_directories
 from notfall_lab.recipe_storage import SIZES_MIB, STORAGE, storage_disks
 from notfall_lab.world import Tuning, World
@@ -128,7 +128,7 @@ def test_the_storage_matrix_comes_up_as_it_was_at_one_moment(directory: Path) ->
 
         world.wait_prepared(STORAGE.name, COPY_S)
         machine.cut_power()
-        world.wait_state(STORAGE.name, "outage", 120)
+        world.wait_state(STORAGE.name, "outage", PATIENCE_S)
         world.notfall("activate", STORAGE.name, timeout=COPY_S)
         shell.wait(BOOT_S)
         told = json.loads(shell.run(f"python3 {RECORDS} check", 400).out)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from server_process import ServerProcess
 
+from notfall_lab.patience import PATIENCE_S
 from notfallserver.agent.changes.keeping import remove_traces
 from notfallserver.agent.place import Place
 
@@ -86,7 +87,7 @@ class AgentProcess:
     def kill(self) -> None:
         assert self._process is not None
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(PATIENCE_S)
         self._process = None
 
     def stop(self) -> None:
@@ -94,7 +95,7 @@ class AgentProcess:
         if self._process is not None:
             self._process.terminate()
             try:
-                self._process.wait(30)
+                self._process.wait(PATIENCE_S)
             finally:
                 self._process.kill()
                 self._process = None

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from notfall_lab.patience import BOOT_S
 from notfallserver.server.vm.spec import EMULATED_CPU
-
-BOOT_S = 240
 
 
 @contextmanager

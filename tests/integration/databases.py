@@ -22,7 +22,7 @@ from typing import IO
 from agent_receiver import command, loop_device, mounted, partition
 from source_machine import GPT, MIB, NEW_EXT4
 
-from notfall_lab.patience import until_soon
+from notfall_lab.patience import PATIENCE_S, until_soon
 
 NOBODY = pwd.getpwnam("nobody")
 READY_SECONDS = 60.0
@@ -83,7 +83,7 @@ class Session:
         for one in (self._to, self._from):
             with suppress(OSError):  # it ended by itself
                 one.close()
-        self._process.wait(20)
+        self._process.wait(PATIENCE_S)
 
 
 class Database:
@@ -151,7 +151,7 @@ class Postgres(Database):
             POSTGRES / "initdb", "-D", self.place, "-A", "trust", "-N", "--no-locale",
             "--wal-segsize=1", out=subprocess.DEVNULL,
         )  # fmt: skip
-        assert made.wait(60) == 0
+        assert made.wait(PATIENCE_S) == 0
 
     def _line(self) -> list[object]:
         given = ["listen_addresses=", f"unix_socket_directories={self.sockets}"]
@@ -179,7 +179,7 @@ class Postgres(Database):
     def stop(self) -> None:
         if self.process is not None:
             self.process.send_signal(3)  # its children go, too
-            self.process.wait(30)
+            self.process.wait(PATIENCE_S)
             self.process = None
 
 
@@ -194,7 +194,7 @@ class Mariadb(Database):
             "--auth-root-authentication-method=normal", "--innodb-log-file-size=8M",
             "--innodb-flush-log-at-trx-commit=0", out=subprocess.DEVNULL,
         )  # fmt: skip
-        assert made.wait(120) == 0
+        assert made.wait(PATIENCE_S) == 0
 
     def _line(self) -> list[object]:
         return [

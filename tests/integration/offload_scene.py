@@ -61,7 +61,7 @@ class Away:
 
     def refused(self, what: str, **body: Any) -> str:
         """Do it; the code of its failure."""
-        row = self.server.await_job(self.ask(what, **body), 120)
+        row = self.server.await_job(self.ask(what, **body))
         assert row["state"] == "failed", row
         return str(row["error"]["code"])
 

@@ -19,7 +19,7 @@ from server_process import ServerProcess
 
 from notfall_lab.hypervisor import Lab
 from notfall_lab.own_lab import own_lab
-from notfall_lab.patience import until
+from notfall_lab.patience import BOOT_S, PATIENCE_S, until
 from notfall_lab.relay import relay
 from notfall_lab.small_guest import SmallGuest
 from notfallserver.server.host.mount import unmount_image
@@ -29,7 +29,6 @@ from notfallserver.server.vm.libvirt import LibvirtHypervisor
 from notfallserver.wire.errors import NotfallError
 
 PORT = 80
-BOOT_S = 240.0
 """Emulated, and the processors are shared with other tests."""
 SETTINGS = {
     "listen_host": "0.0.0.0",  # noqa: S104 -- in a namespace; seen from outside it is the relay
@@ -110,7 +109,7 @@ class Scene:
     def kill_server(self) -> None:
         assert self.server.process is not None
         self.server.process.send_signal(signal.SIGKILL)
-        self.server.process.wait(10)
+        self.server.process.wait(PATIENCE_S)
         self.server.process = None
 
 

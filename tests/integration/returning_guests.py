@@ -33,7 +33,7 @@ from notfall_lab.matrix.case import Case
 from notfall_lab.matrix.networks import wire
 from notfall_lab.namespace import Network, sh
 from notfall_lab.own_lab import own_network
-from notfall_lab.patience import until_soon
+from notfall_lab.patience import BOOT_S, until_soon
 from notfallserver.agent.fence import own
 from notfallserver.server.host.namespace import in_namespace
 
@@ -44,7 +44,6 @@ CASES = (
     Case("f11-nm", suite="bullseye", network="nm"),
 )
 HOST = 40
-BOOT_S = 420.0
 _UNITS = "notfall-agent-fence systemd-networkd NetworkManager networking"
 _TIMES = "InactiveExitTimestampMonotonic,ActiveEnterTimestampMonotonic,ActiveState"
 _TELL = f"""#!/bin/sh

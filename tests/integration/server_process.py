@@ -159,7 +159,7 @@ class ServerProcess:
         began = time.monotonic()
         if self.process:
             self.process.terminate()
-            code = self.process.wait(30)
+            code = self.process.wait(PATIENCE_S)
             self.process = None
             assert code == 0, self.log()
             assert "Traceback" not in self.log(), self.log()
@@ -169,7 +169,7 @@ class ServerProcess:
         """End the process at once, as the kernel does when memory is short."""
         assert self.process is not None
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(PATIENCE_S)
         self.process = None
 
     def put_away(self) -> None:
@@ -263,7 +263,7 @@ class ServerProcess:
                 catalogue.primaries.move(primary, before, after, event, "test")
 
     def notfall(
-        self, *arguments: str, text: str | None = None, timeout: float = 60
+        self, *arguments: str, text: str | None = None, timeout: float = PATIENCE_S
     ) -> subprocess.CompletedProcess[str]:
         if not self.inside:
             return nursery().run(PROGRAM, arguments, self._environment(), text or "", timeout)

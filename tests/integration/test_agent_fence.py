@@ -22,7 +22,7 @@ from notfall_lab.image import make_image
 from notfall_lab.machine import HardDisk, Hardware, Machine
 from notfall_lab.namespace import BRIDGE, Network, sh
 from notfall_lab.own_lab import own_name, own_network
-from notfall_lab.patience import until_soon
+from notfall_lab.patience import BOOT_S, until_soon
 from notfall_lab.recipe_guest import BIOS
 from notfallserver.agent import install
 from notfallserver.agent.config import Settings, settings_text
@@ -35,7 +35,6 @@ from notfallserver.server.host.namespace import in_namespace
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 PORT = 8443
-BOOT_S = 240.0
 MAC = "52:54:00:77:07:05"
 
 # -- asking, in namespaces -------------------------------------------------------------------------
@@ -229,7 +228,7 @@ def test_a_returning_original_keeps_off_until_the_stand_in_is_gone(tmp_path: Pat
         # It was given up, and the emergency server says so.
         network.drop_host("standin")
         server.stay = False
-        shell.wait(120)
+        shell.wait(BOOT_S)
         until_soon(lambda: "poll" in server.log, 120)
         assert shell.run("ip netns; ls /run/issue.d").out.strip() == ""
         assert BIOS.address in shell.run("cat /var/lib/notfall-agent/*.network").out

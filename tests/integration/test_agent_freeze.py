@@ -19,6 +19,7 @@ from agent_receiver import (
 )
 from source_machine import Machine
 
+from notfall_lab.patience import PATIENCE_S
 from notfallserver.agent import line
 from notfallserver.agent.freeze.linux import thaw_leftovers
 from notfallserver.agent.moment import FrozenBuffer
@@ -75,7 +76,7 @@ def write_times(machine: Machine) -> list[float]:
             ["dd", "if=/dev/zero", f"of={place}/probe", "bs=4k", "count=1"],
             stderr=subprocess.DEVNULL,
         )
-        done.wait(30)
+        done.wait(PATIENCE_S)
         times.append(time.monotonic() - began)
     return times
 
@@ -92,7 +93,7 @@ def test_nothing_stays_frozen(machine: Machine, how: str) -> None:
         assert blocked.poll() is None  # it really is frozen
         process.send_signal(signal.SIGKILL if how == "kill" else signal.SIGTERM)
         assert max(write_times(machine)) < 3
-        assert blocked.wait(5) == 0
+        assert blocked.wait(30) == 0  # the one that froze would thaw after 60 s
     finally:
         process.kill()
         process.wait()
@@ -123,7 +124,7 @@ def test_nothing_stays_frozen_when_memory_runs_out(machine: Machine) -> None:
         process = hold(machine, 60, "sh", "-c", f'echo $$ >{members}; exec "$@"', "sh")
         try:
             (machine.root / "note.greedy").touch()
-            assert process.wait(30) == -signal.SIGKILL  # by the kernel
+            assert process.wait(PATIENCE_S) == -signal.SIGKILL  # by the kernel
             assert max(write_times(machine)) < 3
         finally:
             process.kill()
@@ -175,7 +176,7 @@ def test_an_agent_thaws_only_what_its_own_note_names(machine: Machine, tmp_path:
         time.sleep(0.5)
         assert blocked.poll() is None
         assert set(thaw_leftovers(machine.root / "note")) == {str(machine.main), str(machine.data)}
-        assert blocked.wait(5) == 0
+        assert blocked.wait(30) == 0  # the one that froze would thaw after 60 s
     finally:
         process.kill()
         process.wait()

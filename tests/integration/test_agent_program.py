@@ -16,7 +16,7 @@ from agent_receiver import (
 )
 from source_machine import MIB, Machine, check_version
 
-from notfall_lab.patience import until_soon
+from notfall_lab.patience import PATIENCE_S, until_soon
 from notfallserver.agent.changes.keeping import remove_traces
 from notfallserver.agent.place import Place
 
@@ -57,7 +57,7 @@ def test_the_service_works_on_order_and_continues_what_was_killed(
         until_soon(lambda: len(receiver.seals) == 2)
     finally:
         service.terminate()
-        assert service.wait(20) == 0
+        assert service.wait(PATIENCE_S) == 0
     assert [one["read_all"] for one in receiver.seals] == [True, False]
     assert receiver.seals[0]["bytes_sent"] < 90 * MIB - sent * 0.8
     check_version(receiver, machine, {"main/file3": (machine.main / "file3").read_bytes()})
@@ -71,9 +71,9 @@ def test_a_stand_in_never_replicates(machine: Machine, receiver: Receiver, progr
         until_soon(lambda: receiver.log.count("poll") > 3)
     finally:
         service.terminate()
-        assert service.wait(20) == 0
+        assert service.wait(PATIENCE_S) == 0
     with start(program, receiver, "replicate") as by_hand:
-        assert by_hand.wait(60) == 1
+        assert by_hand.wait(PATIENCE_S) == 1
     assert set(receiver.log) == {"poll"}
 
 

@@ -24,7 +24,7 @@ from source_machine import (
     copy_while_frozen,
 )
 
-from notfall_lab.patience import until_soon
+from notfall_lab.patience import PATIENCE_S, until_soon
 from notfallserver.agent import install, place
 from notfallserver.agent.changes import assembler, bpf
 from notfallserver.agent.freeze.linux import thaw_leftovers
@@ -115,7 +115,7 @@ def test_what_is_written_while_no_agent_runs_is_known_to_the_next(
             until_soon(lambda: receiver.free_polls > polls)  # noqa: B023
         finally:
             service.send_signal(how)
-            service.wait(20)
+            service.wait(PATIENCE_S)
         if not number:
             assert "link_block_rq_issue" in pinned(receiver.config)
             for file in files:

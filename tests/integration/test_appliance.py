@@ -17,6 +17,7 @@ from agent_receiver import command, loop_device, mounted
 from notfall_lab.cache import base_directory
 from notfall_lab.image import make_image
 from notfall_lab.own_lab import own_lab
+from notfall_lab.patience import PATIENCE_S
 from notfall_lab.recipe_guest import UEFI
 from notfallserver.server.cycle.files import present
 from notfallserver.server.cycle.rehearsal.filesystems import read_checks
@@ -185,7 +186,7 @@ def test_files_are_shown_and_the_image_is_not_changed(
         with pytest.raises(OSError):
             (shown / "disk0-part2-root/etc/hostname").write_text("changed")
         subprocess.run(["umount", shown], check=True)
-        process.wait(10)
+        process.wait(PATIENCE_S)
     assert [content_of(one) for one in disks] == before
 
 

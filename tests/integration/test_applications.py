@@ -30,7 +30,7 @@ from databases import (
 )
 from mongod_double import install
 
-from notfall_lab.patience import until_soon
+from notfall_lab.patience import PATIENCE_S, until_soon
 from notfallserver.agent.applications.settings import ApplicationSettings, Own, read_settings
 from notfallserver.agent.commands import this_program
 from notfallserver.agent.freeze.linux import Freezer
@@ -117,7 +117,7 @@ def test_redis_writers_wait_unless_its_snapshot_is_too_large(host: Host) -> None
     with ExitStack() as cleanup:
         started(cleanup, redis)
         for stands_still in (True, False):
-            assert module("prepare").communicate(timeout=30)[0] == b""
+            assert module("prepare").communicate(timeout=PATIENCE_S)[0] == b""
             assert snapshot.exists() != stands_still
             with Writer(redis) as writer, module("hold") as holder:
                 assert holder.stdout is not None
@@ -125,7 +125,7 @@ def test_redis_writers_wait_unless_its_snapshot_is_too_large(host: Host) -> None
                 before = len(writer.acknowledged)
                 time.sleep(0.3)
                 assert (len(writer.acknowledged) <= before + 1) == stands_still
-                holder.communicate(timeout=10)
+                holder.communicate(timeout=PATIENCE_S)
                 assert holder.returncode == 0
                 writer.goes_on(before)
             command(*client, "FLUSHALL")

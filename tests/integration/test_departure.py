@@ -15,6 +15,7 @@ import pytest
 from agent_receiver import Receiver, command, loop_device, mounted
 from source_machine import Machine, Records
 
+from notfall_lab.patience import PATIENCE_S
 from notfallserver.agent import kernel
 from notfallserver.agent.handover.departure import Departure
 from notfallserver.agent.handover.note import Note
@@ -89,7 +90,7 @@ def test_whatever_was_acknowledged_is_in_the_last_version(
     with Records(machine) as records:
         outcome = depart(agent, departure(receiver, played, lambda body: told.append(dict(body))))
     for one in writers:
-        one.wait(20)
+        one.wait(PATIENCE_S)
     newest = receiver.store.need_newest()
     assert outcome.version == newest.stamp == told[0]["version"]
     assert newest.manifest.consistency == "application"

@@ -457,7 +457,7 @@ def test_a_replication_that_cannot_begin_says_why(server: ServerProcess, agent: 
     assert agent.poll()["order"] == "replicate"
     told = NotfallError("no-such-disk", "There is no disk sdz.", "Repair disks in agent.json.")
     agent.poll(failed=told.to_json())
-    row = server.await_job(job, 20)
+    row = server.await_job(job)
     assert (row["state"], row["error"]["code"]) == ("failed", "no-such-disk")
     assert row["error"]["remedy"] == told.remedy
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from rehearsal_scene import BOOT_S, PORT, Scene, rehearsable
+from rehearsal_scene import PORT, Scene, rehearsable
 
-from notfall_lab.patience import until
+from notfall_lab.patience import BOOT_S, PATIENCE_S, until
 from notfallserver.server.vm import MachineState
 from notfallserver.wire.errors import NotfallError
 
@@ -162,7 +162,7 @@ def test_an_original_that_fails_or_is_called_back_works_on(scene: Scene) -> None
         ready(scene)
         job = begin(scene)
         assert told(scene, "activate", "shop")["code"] in ("handover-under-way", "guard-alive")
-        row = scene.server.await_job(job, 60)
+        row = scene.server.await_job(job)
         assert row["error"]["code"] == "no-farewell", row
         assert scene.state() == "normal"
         with pytest.raises(NotfallError) as late:
@@ -177,7 +177,7 @@ def test_an_original_that_fails_or_is_called_back_works_on(scene: Scene) -> None
 
         one.last = called_back
         ready(scene)
-        row = scene.server.await_job(begin(scene), 60)
+        row = scene.server.await_job(begin(scene))
         assert row["state"] == "cancelled"
         until(lambda: one.refused[-1:] == ["handover-over"])
         assert scene.state() == "normal"
@@ -199,7 +199,7 @@ def test_it_is_handed_over_though_the_server_is_killed_after_the_farewell(scene:
     with one:
         ready(scene)
         job = begin(scene)
-        assert said.wait(60), scene.server.job(job)
+        assert said.wait(PATIENCE_S), scene.server.job(job)
         assert told(scene, "undo", "shop")["code"] == "handover-past-return"
         scene.kill_server()
         scene.server.start()

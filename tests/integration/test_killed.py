@@ -116,7 +116,7 @@ def test_a_killed_server_continues_in_what_arrived(
     now = scene.newest()
     assert now == before and check_version(before) == []
     scene.server.start()
-    row = scene.server.await_job(job, 120)
+    row = scene.server.await_job(job)
     assert row["state"] == "done", (row, scene.agent.log())
     assert SIZE < scene.relay.sent - sent < SIZE + LOST
     scene.check_complete(before, row["result"])
@@ -133,7 +133,7 @@ def test_a_killed_agent_continues_in_what_arrived(
     row = scene.server.job(job)
     assert row["finished_at"] is None
     scene.agent.start()
-    row = scene.server.await_job(job, 120)
+    row = scene.server.await_job(job)
     assert row["state"] == "done", (row, scene.agent.log())
     assert SIZE < scene.relay.sent - sent < SIZE + LOST
     scene.check_complete(before, row["result"])
@@ -148,7 +148,7 @@ def test_a_cancelled_replication_leaves_the_last_version(
     assert scene.server.await_job(job)["state"] == "cancelled"
     assert scene.newest() == before and check_version(before) == []
     scene.relay.rate = 0
-    row = scene.server.await_job(scene.order(), 120)
+    row = scene.server.await_job(scene.order())
     assert row["state"] == "done", (row, scene.agent.log())
     scene.check_complete(before, row["result"])
 

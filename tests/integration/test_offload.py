@@ -148,7 +148,7 @@ def test_killed_in_the_middle_it_goes_on_with_what_had_arrived(scene: Scene, vic
         scene.server.kill()
         until(lambda: not engines(scene.server))  # it does not outlive its server
         scene.server.start()
-    row = scene.server.await_job(job, 120)
+    row = scene.server.await_job(job)
     assert row["state"] == "done", row
     assert stamp in [one["version"] for one in scene.away.contents()]
     # What had arrived was not carried a second time.

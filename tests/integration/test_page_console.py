@@ -25,7 +25,7 @@ from websockets.typing import Origin, Subprotocol
 
 from notfall_lab.browser import Seen, browser
 from notfall_lab.own_lab import own_lab
-from notfall_lab.patience import until
+from notfall_lab.patience import PATIENCE_S, until
 from notfallserver.server.records.people import Role
 from notfallserver.server.records.tables import people
 from notfallserver.server.vm import MachineState
@@ -294,11 +294,11 @@ def test_the_line_ends_when_the_person_may_no_more(place: Place) -> None:
     place.on()
     cookie = place.session(Role.OPERATOR)
     with place.line(cookie) as line, place.server.client(cookies={COOKIE: cookie}) as client:
-        assert line.recv(timeout=10) == HELLO
+        assert line.recv(timeout=PATIENCE_S) == HELLO
         client.post("/logout")
         assert ended(line, 6) == End.NO_LONGER
     with place.line(place.session(Role.OPERATOR)) as line:
-        assert line.recv(timeout=10) == HELLO
+        assert line.recv(timeout=PATIENCE_S) == HELLO
         try:
             give_role(place, Role.VIEWER)
             assert ended(line, 6) == End.NO_LONGER
@@ -319,12 +319,12 @@ def test_only_a_few_look_at_once_and_it_ends_with_the_machine(place: Place) -> N
     cookie = place.session(Role.OPERATOR)
     with ExitStack() as stack:
         lines = [stack.enter_context(place.line(cookie)) for _ in range(MOST)]
-        assert [one.recv(timeout=10) for one in lines] == [HELLO] * MOST
+        assert [one.recv(timeout=PATIENCE_S) for one in lines] == [HELLO] * MOST
         with place.line(cookie) as too_many:
             assert ended(too_many) == End.FULL
         lines.pop().close()
         with place.line(cookie) as again:
-            assert again.recv(timeout=10) == HELLO
+            assert again.recv(timeout=PATIENCE_S) == HELLO
         place.guest.hypervisor.kill(place.guest.name)
         assert [ended(one) for one in lines] == [End.OFF] * (MOST - 1)
 
@@ -341,7 +341,7 @@ def test_whatever_is_sent_the_guest_works_on(
     if place.guest.hypervisor.state(place.guest.name) is not MachineState.RUNNING:
         place.on()
     with place.line(fuzzer(place)) as line:
-        assert line.recv(timeout=10) == HELLO
+        assert line.recv(timeout=PATIENCE_S) == HELLO
         try:
             for message in [HELLO, b"\1", b"\1"] if hello else []:
                 line.send(message)
@@ -388,7 +388,7 @@ def test_a_browser_that_reads_nothing_costs_no_memory(place: Place) -> None:
         time.sleep(1)
         assert resident(place.server) - before < 16 << 20
         with place.line(cookie) as other:
-            assert other.recv(timeout=10) == HELLO
+            assert other.recv(timeout=PATIENCE_S) == HELLO
         line.socket.close()
     seconds = place.server.stop()
     place.server.start()

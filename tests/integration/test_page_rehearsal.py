@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import expect
-from rehearsal_scene import BOOT_S, Alive, Scene, rehearsable
+from rehearsal_scene import Alive, Scene, rehearsable
 
 from notfall_lab.browser import Seen, browser
-from notfall_lab.patience import until
+from notfall_lab.patience import BOOT_S, until
 from notfallserver.server.cycle.rehearsal.plan import why_silent
 from notfallserver.server.records.people import Role
 from notfallserver.server.web.language import LANGUAGES

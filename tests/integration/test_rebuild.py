@@ -14,10 +14,10 @@ from agent_process import AgentProcess
 from agent_receiver import command, loop_device
 from hand_agent import HandAgent
 from offload_scene import Away, lose
-from rehearsal_scene import BOOT_S, Scene, rehearsable
+from rehearsal_scene import Scene, rehearsable
 from server_process import ServerProcess, free_port, running
 
-from notfall_lab.patience import until
+from notfall_lab.patience import BOOT_S, until
 from notfallserver.agent.addresses import recall
 from notfallserver.server.host.mount import make_xfs, mount_image, unmount_image
 from notfallserver.server.pool.version import check_version
@@ -146,7 +146,7 @@ def replicate(server: ServerProcess, name: str) -> dict[str, object]:
     with server.root() as root:
         answer = root.post(f"/api/v1/primaries/{name}/replicate")
         assert answer.status_code == 202, answer.text
-    row = server.await_job(answer.json()["id"], 120)
+    row = server.await_job(answer.json()["id"])
     assert row["state"] == "done", row
     result: dict[str, object] = row["result"]
     return result

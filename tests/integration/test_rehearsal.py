@@ -9,10 +9,10 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from rehearsal_scene import BOOT_S, PORT, Alive, Eavesdropper, Scene, rehearsable
+from rehearsal_scene import PORT, Alive, Eavesdropper, Scene, rehearsable
 
 from notfall_lab.cache import base_directory
-from notfall_lab.patience import until
+from notfall_lab.patience import BOOT_S, until
 from notfallserver.server.rescue_medium import build_medium
 from notfallserver.server.vm import MachineState
 from notfallserver.server.vm.hypervisor import LIVE

@@ -358,7 +358,7 @@ def test_a_check_goes_on_after_the_server_was_killed_or_a_version_removed(tmp_pa
         server.pool.primary(agent.uuid).remove_version(middle.stamp)
         assert server.stop() < 10
         server.start()
-        row = server.await_job(job["id"], 120)
+        row = server.await_job(job["id"])
         assert row["state"] == "done", row
         # What only the removed version held as well is left for the next replication.
         assert damage_of(agent) == [(1, False), (0, False)]
@@ -448,7 +448,7 @@ def test_the_real_agent_sends_just_what_is_damaged(server: ServerProcess, tmp_pa
                 assert checked(new)[0] == checked(old)[0] == [(33, 1)]
             with server.root() as root:
                 job = root.post("/api/v1/primaries/real/replicate").json()
-            row = server.await_job(job["id"], 120)
+            row = server.await_job(job["id"])
             assert row["state"] == "done", (row, agent.log())
             results.append(row["result"])
         assert results[2]["read_all"] and results[2]["bytes_changed"] == BLOCK

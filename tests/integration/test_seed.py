@@ -67,7 +67,7 @@ class Scene:
     def imported(self, directory: Path | None = None, **more: str) -> dict[str, Any]:
         answer = self.begin_import(directory, **more)
         assert answer.status_code == 202, answer.text
-        return self.server.await_job(answer.json()["id"], 120)
+        return self.server.await_job(answer.json()["id"])
 
     def refused(self, directory: Path | None = None, **more: str) -> tuple[str, str]:
         answer = self.begin_import(directory, **more)
@@ -77,7 +77,7 @@ class Scene:
     def replicated(self) -> dict[str, Any]:
         answer = self.ask(f"/primaries/{self.agent.name}/replicate")
         assert answer.status_code == 202, answer.text
-        row = self.server.await_job(answer.json()["id"], 120)
+        row = self.server.await_job(answer.json()["id"])
         assert row["state"] == "done", (row, self.agent.log())
         result: dict[str, Any] = row["result"]
         return result
@@ -198,7 +198,7 @@ def test_a_server_killed_in_the_import_goes_on_with_it(scene: Scene) -> None:
     scene.server.kill()
     assert scene.server.pool.primary(scene.agent.uuid).newest() is None
     scene.server.start()
-    row = scene.server.await_job(job, 120)
+    row = scene.server.await_job(job)
     assert row["state"] == "done", row
     assert check_version(scene.newest()) == []
     command("cmp", scene.newest().raw(0), scene.disk)
@@ -217,7 +217,7 @@ def test_an_interrupted_seed_is_begun_anew_and_an_exported_one_needs_its_code(
     out = tmp_path / "out"
     out.mkdir()
     begun = scene.ask(f"/primaries/{scene.agent.name}/seed/export", {"directory": str(out)}).json()
-    row = scene.server.await_job(begun["job"]["id"], 120)
+    row = scene.server.await_job(begun["job"]["id"])
     assert row["state"] == "done", row
     assert row["result"]["version"] == told["version"]
     second = tmp_path / "second"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from notfall_lab.own_lab import own_lab
-from notfall_lab.patience import until
+from notfall_lab.patience import BOOT_S, until
 from notfall_lab.small_company import FIRST_HOST, SmallCompany, small_company
 from notfallserver.server.vm import MachineState
 
@@ -18,7 +18,6 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.timeout(900),
 ]
-BOOT_S = 400.0
 """Eight at once, emulated on two processors that others use too."""
 LOOK_S = 0.5
 """Each look is a program, which takes its share of the processor from the guests."""

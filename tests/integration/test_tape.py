@@ -250,7 +250,7 @@ def test_one_disk_comes_back_from_a_pipe(scene: Scene) -> None:
     try:
         done(scene, restore(scene, other, disk=1))
     finally:
-        feeder.wait(20)
+        feeder.wait(PATIENCE_S)
     place = folder(scene)
     assert (place / "disk1.raw").read_bytes() == scene.version.raw(1).read_bytes()
     assert not (place / "disk0.raw").exists()

@@ -30,7 +30,7 @@ from source_machine import (
 )
 from two_servers import WAITING, Door, Hanging, Two, another_receiver
 
-from notfall_lab.patience import until_soon
+from notfall_lab.patience import PATIENCE_S, until_soon
 from notfallserver import VERSION
 from notfallserver.agent import line, meeting, sight
 from notfallserver.agent.applications.settings import ApplicationSettings, Own
@@ -122,7 +122,7 @@ def hanging_at(moment: str, two: Two, monkeypatch: pytest.MonkeyPatch) -> Hangin
 
         def hold(what: str) -> None:
             if what == "offer":
-                assert waits.wait(60)
+                assert waits.wait(PATIENCE_S)
             hangs(what)
 
         door.before(hold)
@@ -135,7 +135,7 @@ def hold_until(event: threading.Event, door: Door) -> None:
 
     def hold(what: str) -> None:
         if what == "offer":
-            assert event.wait(60)
+            assert event.wait(PATIENCE_S)
 
     door.before(hold)
 
@@ -166,7 +166,7 @@ def test_a_server_that_hangs_does_not_hold_the_other(
             hanging = hanging_at(moment, two, patches)
             runs = two.start(0), two.start(1)
             outcome = runs[0].outcome()
-            assert hanging.hangs.wait(60), moment
+            assert hanging.hangs.wait(PATIENCE_S), moment
             assert runs[1].thread.is_alive(), moment
         assert other.store.need_newest().stamp == outcome.version, moment
         check_one_of(other, copies)  # on a busy machine the second freezes after a while
@@ -267,7 +267,7 @@ def test_an_agent_killed_with_two_runs_under_way_forgets_no_write_of_either(
                 if instant is None:
                     time.sleep(random.uniform(0.2, 1) * usual)
                     agent.kill()
-                code = agent.wait(60)
+                code = agent.wait(PATIENCE_S)
             assert instant is None or code == -signal.SIGKILL, instant
             # What the dead one sent last is no part of the next run.
             until_soon(lambda: not any(one.connections for one in two.receivers))
@@ -293,7 +293,7 @@ def test_the_service_serves_both_and_one_that_hangs_keeps_nobody_waiting(
         [sys.executable, program, "run", "--config", two.config], stderr=subprocess.DEVNULL
     )
     try:
-        assert hanging.hangs.wait(60)
+        assert hanging.hangs.wait(PATIENCE_S)
         for count in (1, 2):
             first.orders.append("replicate")
             until_soon(lambda count=count: len(first.seals) == count)  # type: ignore[misc]
@@ -303,10 +303,10 @@ def test_the_service_serves_both_and_one_that_hangs_keeps_nobody_waiting(
         until_soon(lambda: len(second.seals) == 1)
         assert first.seals[-1]["frozen_at"] < second.seals[-1]["frozen_at"]
         again = Hanging(two.doors[1], "poll")
-        assert again.hangs.wait(60)
+        assert again.hangs.wait(PATIENCE_S)
     finally:
         service.terminate()
-        code = service.wait(30)
+        code = service.wait(PATIENCE_S)
     again.end()
     assert code == 0
     # What it knew outlived it, for each server.
@@ -348,8 +348,8 @@ def test_asked_to_leave_while_frozen_for_the_second_it_thaws_first(
         time.sleep(0.5)
         assert blocked.poll() is None and service.poll() is None
         go_on.touch()
-        assert blocked.wait(20) == 0
-        assert service.wait(20) == 0
+        assert blocked.wait(PATIENCE_S) == 0
+        assert service.wait(PATIENCE_S) == 0
     finally:
         go_on.touch()
         service.kill()

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from agent_receiver import Receiver
 
+from notfall_lab.patience import PATIENCE_S
 from notfall_lab.windows.scene import Base, Scene, make_base
 from notfallserver.agent import config
 from notfallserver.agent.disks.windows import machine_facts, see_disks
@@ -132,7 +133,7 @@ def test_a_run_pauses_while_windows_is_busy(
 
     def limited(path: str, body: bytes) -> bytes:
         if path.endswith("/blocks"):
-            paused.wait(20)
+            paused.wait(PATIENCE_S)
         found = answer(path, body)
         if path.endswith("/progress"):
             told.append(json.loads(body)["phase"])

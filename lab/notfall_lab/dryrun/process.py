@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 
 from notfall_lab.nursery import nursery
+from notfall_lab.patience import PATIENCE_S
 
 SPEED = 20
 PROGRAM = "from notfall_lab.dryrun.__main__ import main; main()"
@@ -60,7 +61,7 @@ def dry_run(temporary: Path, more: int = 0) -> Iterator[DryRun]:
         (ca,) = temporary.glob("*/ca/ca.pem")
         yield DryRun(f"https://127.0.0.1:{port}", ssl.create_default_context(cafile=ca))
         process.terminate()
-        code = process.wait(30)
+        code = process.wait(PATIENCE_S)
         told = (temporary / "log").read_text()
         assert code == 0, told
         assert "Traceback" not in told, told
