@@ -133,6 +133,13 @@ def test_every_case_can_be_said_in_both_languages() -> None:
     assert any("Bei diesem Tempo" in one for one in said)
 
 
+@pytest.mark.parametrize(("language", "free"), [("en", "1.6 GB"), ("de", "1,6 GB")])
+def test_sizes_are_told_as_the_language_writes_them(language: str, free: str) -> None:
+    facts = replace(WELL, disk_free=3 * GIB // 2)
+    (found,) = (one for one in judge(facts, NOW) if one.key == "disk")
+    assert free in speech(language).words(health.in_words(found).words)
+
+
 # -- the forecast --------------------------------------------------------------------------------
 
 

@@ -97,7 +97,7 @@ def _forecast(facts: Facts) -> Finding:
 def _disk(facts: Facts) -> Finding:
     if not facts.disk_size or facts.disk_free is None:
         return Finding("disk", Grade.BAD, "disk-unknown")
-    values = {"free": _gib(facts.disk_free), "grows": _gib(facts.pool_grows)}
+    values = {"free": facts.disk_free, "grows": facts.pool_grows}
     share = facts.disk_free / facts.disk_size
     if facts.disk_free < OWN_LITTLE:
         grade = Grade.BAD if facts.disk_free < OWN_VERY_LITTLE else Grade.WARNING
@@ -122,8 +122,8 @@ def _memory(facts: Facts) -> Finding:
     if facts.largest > facts.memory:
         values = {
             "name": facts.largest_name,
-            "needs": _gib(facts.largest),
-            "gets": _gib(facts.memory),
+            "needs": facts.largest,
+            "gets": facts.memory,
         }
         return Finding("memory", Grade.WARNING, "memory-short", values)
     return Finding("memory", Grade.GOOD, "memory-enough")
@@ -197,7 +197,3 @@ def _offloads(facts: Facts) -> Finding:
 
 def _list(names: Sequence[str]) -> str:
     return ", ".join(names)
-
-
-def _gib(size: int) -> str:
-    return f"{size / (1 << 30):.1f} GiB"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from notfallserver.server.health.judge import Finding
-from notfallserver.server.web.words.situation import Light, Words
+from notfallserver.server.web.words.situation import Light, Size, Value, Words
 
 NEEDS_LOOK = "The emergency server itself needs a look"
 
@@ -170,6 +170,9 @@ TEXTS = (
     *(text for pair in CASES.values() for text in pair if text),
 )
 
+_SIZES = {"free", "grows", "needs", "gets"}
+"""Which values are bytes."""
+
 
 @dataclass(frozen=True)
 class Told:
@@ -184,4 +187,8 @@ class Told:
 def in_words(finding: Finding) -> Told:
     """What was found, and what to do."""
     text, remedy = CASES[finding.case]
-    return Told(Light(finding.grade), TITLES[finding.key], Words(text, finding.values), remedy)
+    values: dict[str, Value] = {
+        key: Size(value) if key in _SIZES and isinstance(value, int) else value
+        for key, value in finding.values.items()
+    }
+    return Told(Light(finding.grade), TITLES[finding.key], Words(text, values), remedy)
