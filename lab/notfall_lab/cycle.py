@@ -22,7 +22,7 @@ from notfall_lab.orders import OrderClient
 from notfall_lab.patience import BOOT_S, PATIENCE_S
 from notfall_lab.recipe_guest import Recipe
 from notfall_lab.timeline import Timeline
-from notfall_lab.world import World
+from notfall_lab.world import World, fetch_packages
 from notfallserver.server.host.run import run
 
 GIB = 1 << 30
@@ -92,6 +92,8 @@ class Play:
 
 
 def start_server(play: Play) -> None:
+    with play.timeline.step("the rescue medium's packages (kept in the cache)"):
+        fetch_packages()
     with play.timeline.step("set up and start the emergency server") as step:
         made = play.world.set_up_server()
         play.timeline.check("the pool can reflink", made["reflink"])
@@ -252,7 +254,7 @@ def capture_on_schedule(play: Play) -> None:
 
 
 def fetch_medium(play: Play) -> None:
-    with play.timeline.step("the rescue medium (its packages are kept)") as step:
+    with play.timeline.step("the rescue medium") as step:
         play.iso = play.hands.medium(play.name)
         step.size = play.iso.stat().st_size
 

@@ -31,6 +31,7 @@ from notfall_lab.patience import PATIENCE_S
 from notfall_lab.recipe_guest import Recipe
 from notfall_lab.router import dhcp
 from notfallserver.server.host.clone import can_reflink
+from notfallserver.server.rescue_medium import keep_packages
 from notfallserver.wire.client import tls_context
 
 PORT = 8443
@@ -56,6 +57,13 @@ class Tuning:
     capture_minutes: int = 0
     schedule_minutes: int = 0
     pool_image_gib: int = 24
+
+
+def fetch_packages() -> Path:
+    """The rescue medium's, into the cache: a server's machine reaches nothing but the lab."""
+    packages = base_directory() / "rescue"
+    keep_packages(packages)
+    return packages
 
 
 class World:
@@ -121,6 +129,7 @@ class World:
 
     def set_up_server(self) -> dict[str, Any]:
         """Write the settings and run ``notfall server init``; what it told."""
+        packages = fetch_packages()
         data = self.directory / "data"
         tuning = self.tuning
         self.settings.write_text(
@@ -132,7 +141,7 @@ class World:
             f"capture_minutes = {tuning.capture_minutes}\n"
             "rehearsal_days = 0\n"
             f"protect_versions = {str(not can_reflink(self.directory)).lower()}\n"
-            f'rescue_cache = "{base_directory() / "rescue"}"\n'
+            f'rescue_cache = "{packages}"\n'
         )
         made: dict[str, Any] = self.notfall("server", "init", timeout=120)
         self.password = made["password"]

@@ -67,7 +67,7 @@ def build_medium(
     """Build everything into ``out_dir``; ``mirror`` is a Debian mirror, empty = the default."""
     out_dir.mkdir(parents=True, exist_ok=True)
     (out_dir / "medium.json").unlink(missing_ok=True)
-    base = _base(cache_dir, mirror, progress)
+    base = keep_packages(cache_dir, mirror, progress)
     medium = medium_in(out_dir)
     progress("initrd", 0, 1)
     program = _program_entries()
@@ -123,8 +123,15 @@ def _stamp() -> str:
     return told.hexdigest()
 
 
-def _base(cache_dir: Path, mirror: str, progress: Progress) -> Path:
-    """The server-independent part, from the cache or built; complete when its name exists."""
+def keep_packages(
+    cache_dir: Path,
+    mirror: str = "",
+    progress: Progress = lambda phase, done, total: None,
+) -> Path:
+    """The server-independent part, from the cache or built; complete when its name exists.
+
+    Only this needs the network. It is kept in ``cache_dir``, for media that are built later.
+    """
     cache_dir.mkdir(parents=True, exist_ok=True)
     base = cache_dir / f"rescue-{recipe.fingerprint()}"
     with (cache_dir / "rescue.lock").open("w") as lock:
