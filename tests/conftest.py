@@ -12,13 +12,13 @@ import ctypes
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 
 import pytest
 from argon2 import PasswordHasher
 
-from notfallserver.agent import place
+from notfallserver.agent import kernel, place
 from notfallserver.server.records import passwords
 
 pytest.register_assert_rewrite("notfall_lab")  # its checks, too, say what they saw
@@ -30,6 +30,9 @@ network this machine is in, nothing may leave it for them."""
 
 MOUNTS = 0x00020000
 """CLONE_NEWNS of <sched.h>."""
+
+OF_THREAD = 1
+"""IOPRIO_WHO_PROCESS of <linux/ioprio.h>."""
 
 DEBIAN_MODULES = "/usr/lib/python3/dist-packages"
 
@@ -63,6 +66,17 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """What failed is told at once: a run that is broken off has no summary."""
     if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
         print(f"\n{report.nodeid} ({report.when}) failed:\n{report.longreprtext}", flush=True)
+
+
+@pytest.fixture(autouse=True)
+def priority_as_before() -> Iterator[None]:
+    """An agent's run makes its thread a small load; here it is the one of all further tests."""
+    nice = os.getpriority(os.PRIO_PROCESS, 0)
+    disk = kernel.syscall("ioprio_get", OF_THREAD, 0)
+    yield
+    if os.getpriority(os.PRIO_PROCESS, 0) != nice and os.geteuid() == 0:
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
+        kernel.syscall("ioprio_set", OF_THREAD, 0, disk)
 
 
 @pytest.fixture(autouse=True)
