@@ -120,7 +120,7 @@ def _hypervisor(facts: Facts) -> Finding:
 
 def _memory(facts: Facts) -> Finding:
     if facts.largest > facts.memory:
-        values = {
+        values: dict[str, str | int | datetime | timedelta] = {
             "name": facts.largest_name,
             "needs": facts.largest,
             "gets": facts.memory,
