@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -170,6 +171,7 @@ def _born(order: dict[str, object], files: list[int]) -> str:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(order["environment"])  # type: ignore[call-overload]
+    time.tzset()  # what TZ says was looked at before
     sys.argv = ["-c", *order["arguments"]]  # type: ignore[misc]
     sys.warnoptions[:] = [str(order["warn"])]
     warnings.resetwarnings()
