@@ -23,7 +23,8 @@ from pathlib import Path
 from types import TracebackType
 
 from notfall_lab.cache import FILES
-from notfall_lab.qmp import Qmp
+from notfall_lab.patience import PATIENCE_S
+from notfall_lab.qmp import Qmp, reach
 from notfallserver.server.vm.spec import EMULATED_CPU
 
 OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
@@ -121,14 +122,14 @@ class Machine:
                 stdout=log,
                 stderr=log,
             ).result()
-        until = time.monotonic() + 30
-        while not socket.exists():
+        until = time.monotonic() + PATIENCE_S
+        while (reached := reach(socket)) is None:
             if self._process.poll() is not None or time.monotonic() > until:
                 self.cut_power()
                 reason = (self.directory / "qemu.log").read_text()[-500:]
                 raise RuntimeError(f"{self.hardware.name} does not start: {reason}")
             time.sleep(0.02)
-        self._qmp = Qmp(socket, on_reset=self._take_out_cd if cd else None)
+        self._qmp = Qmp(reached, on_reset=self._take_out_cd if cd else None)
 
     def cut_power(self) -> None:
         """Pull the plug: the machine is gone at once."""

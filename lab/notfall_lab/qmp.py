@@ -10,17 +10,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from notfall_lab.patience import PATIENCE_S
+
 
 class QmpError(RuntimeError):
     """QEMU refused a command, or is gone."""
 
 
+def reach(path: Path) -> socket.socket | None:
+    """The monitor; None while nobody listens there: its file exists a moment earlier."""
+    made = socket.socket(socket.AF_UNIX)
+    try:
+        made.connect(str(path))
+    except (FileNotFoundError, ConnectionRefusedError):
+        made.close()
+        return None
+    return made
+
+
 class Qmp:
     """A connection; ``on_reset`` is called, in a thread of its own, when the guest was reset."""
 
-    def __init__(self, path: Path, on_reset: Callable[[Qmp], None] | None = None) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(str(path))
+    def __init__(
+        self, reached: socket.socket, on_reset: Callable[[Qmp], None] | None = None
+    ) -> None:
+        self._socket = reached
         self._lines = self._socket.makefile("rb")
         self._lines.readline()  # the greeting
         self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
@@ -34,7 +48,7 @@ class Qmp:
             line = json.dumps({"execute": command, "arguments": arguments})
             try:
                 self._socket.sendall(line.encode() + b"\n")
-                answer = self._answers.get(timeout=30)
+                answer = self._answers.get(timeout=PATIENCE_S)
             except (OSError, queue.Empty) as error:
                 raise QmpError(f"{command}: no answer: {error}") from None
         if answer is None:
