@@ -52,7 +52,7 @@ check: $(STAMP) ## Format, lint, types, import layers
 
 TWO_AT_A_TIME := PYTHONPATH=lab $(PYTHON) -m pytest -n 2 --dist worksteal
 
-test: check windows-agent ## Unit, integration, a whole cycle on a real guest; two at a time, below an hour
+test: check windows-agent ## Unit, integration, a whole cycle on a real guest; two at a time
 	$(TWO_AT_A_TIME) -m "not long"
 
 test-long: $(STAMP) ## Further guests, an hour: everything killed within a cycle, storage in layers, other kernels

@@ -22,13 +22,23 @@ import tempfile
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
-from typing import IO, NoReturn
+from typing import IO, Literal, NoReturn
 
 from notfall_lab.patience import PATIENCE_S
 
-_ORDER = 1 << 20  # bytes of the longest order
+_LONGEST = 1 << 20  # bytes of an order
+
+
+@dataclass(frozen=True)
+class Order:
+    """``program`` is Python; ``warn`` is what is done with warnings."""
+
+    program: str
+    arguments: list[str]
+    environment: dict[str, str]
+    warn: Literal["error", "ignore"]
 
 
 @dataclass
@@ -85,12 +95,11 @@ class Nursery:
         arguments: Sequence[str],
         environment: Mapping[str, str],
         files: Sequence[IO[bytes]],
-        warn: str,
+        warn: Literal["error", "ignore"],
     ) -> Child:
-        """``program`` is Python, ``files`` become its standard input, output and errors; ``warn``
-        is what is done with warnings."""
-        order = {"program": program, "arguments": list(arguments), "warn": warn}
-        text = json.dumps({**order, "environment": dict(environment)}).encode()
+        """``files`` become its standard input, output and errors."""
+        order = Order(program, list(arguments), dict(environment), warn)
+        text = json.dumps(asdict(order)).encode()
         reading, writing = os.pipe()
         try:
             socket.send_fds(self._channel, [text], [*(one.fileno() for one in files), writing])
@@ -148,17 +157,17 @@ def _await_order(channel: socket.socket) -> str:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # shepherds are nobody's
     while True:
-        text, files, _, _ = socket.recv_fds(channel, _ORDER, 4)
+        text, files, _, _ = socket.recv_fds(channel, _LONGEST, 4)
         if not text:
             os._exit(0)
         if os.fork() == 0:
             channel.close()
-            return _born(json.loads(text), files)
+            return _born(Order(**json.loads(text)), files)
         for one in files:
             os.close(one)
 
 
-def _born(order: dict[str, object], files: list[int]) -> str:
+def _born(order: Order, files: list[int]) -> str:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     *standard, told = files
     child = os.fork()
@@ -170,13 +179,13 @@ def _born(order: dict[str, object], files: list[int]) -> str:
         os.close(one)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
-    os.environ.update(order["environment"])  # type: ignore[call-overload]
+    os.environ.update(order.environment)
     time.tzset()  # what TZ says was looked at before
-    sys.argv = ["-c", *order["arguments"]]  # type: ignore[misc]
-    sys.warnoptions[:] = [str(order["warn"])]
+    sys.argv = ["-c", *order.arguments]
+    sys.warnoptions[:] = [order.warn]
     warnings.resetwarnings()
-    warnings.simplefilter(order["warn"])  # type: ignore[arg-type]
-    return str(order["program"])
+    warnings.simplefilter(order.warn)
+    return order.program
 
 
 def _shepherd(child: int, told: int, others: list[int]) -> NoReturn:
